@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from machine.cli.common import current_context, member_of, name_argument, none_if_empty
+from machine.cli.common import complete_machines, current_context, member_of, none_if_empty
 from machine.cli.flags import WHOLE_NUMBER, Command
+from machine.model.names import DEFAULT_MACHINE
 
 if TYPE_CHECKING:
     from machine.ops.export_kubevirt import Manifest
@@ -22,7 +23,7 @@ class Format(StrEnum):
 
 
 @click.command("export", cls=Command)
-@name_argument()
+@click.argument("name", required=False, shell_complete=complete_machines)
 @click.option(
     "--format",
     "format_",
@@ -30,6 +31,13 @@ class Format(StrEnum):
     callback=member_of(Format),
     default=Format.TOML.value,
     help="toml, or kubevirt for a virtual machine on a Kubernetes cluster. [default: toml]",
+)
+@click.option(
+    "-f",
+    "--file",
+    metavar="FILE",
+    callback=none_if_empty,
+    help="With --format kubevirt, export the machine that FILE describes, as for init -f or up -f, without making it.",
 )
 @click.option("--namespace", callback=none_if_empty, help="The cluster's namespace, with --format kubevirt.")
 @click.option(
@@ -40,7 +48,12 @@ class Format(StrEnum):
 )
 @click.option("--storage-class", metavar="CLASS", callback=none_if_empty, help="The storage class of that volume.")
 def command(
-    name: str, format_: Format, namespace: str | None, disk_size: int | None, storage_class: str | None
+    name: str | None,
+    format_: Format,
+    file: str | None,
+    namespace: str | None,
+    disk_size: int | None,
+    storage_class: str | None,
 ) -> None:
     """Print a machine as a TOML file from which `machine init -f` makes an equal one.
 
@@ -48,26 +61,33 @@ def command(
 
     With --format kubevirt, print objects for `kubectl apply` instead, which make a virtual machine with the same
     settings and keys on a cluster with KubeVirt. They contain the guest's private host key. A volume needs KubeVirt's
-    Containerized Data Importer.
+    Containerized Data Importer. With -f, the machine need not be on this host. Its keys are then made and kept for
+    later exports.
 
     \b
     Examples:
       machine export box >box.toml
       machine export box | machine init -f - other
       machine export --format kubevirt --disk-size 20 box >box.yaml
+      machine export --format kubevirt -f box.toml >box.yaml
     """
     if format_ is Format.TOML:
-        if namespace is not None or disk_size is not None or storage_class is not None:
-            raise click.UsageError("--namespace, --disk-size and --storage-class go with --format kubevirt")
+        if any(option is not None for option in (file, namespace, disk_size, storage_class)):
+            raise click.UsageError("--file, --namespace, --disk-size and --storage-class go with --format kubevirt")
         from machine.ops.export import export
 
-        click.echo(export(name, current_context()), nl=False)
+        click.echo(export(name or DEFAULT_MACHINE, current_context()), nl=False)
         return
     from machine.cli.terminal import NoticeReporter
     from machine.ops.export_kubevirt import ClusterOptions, export_kubevirt
+    from machine.ops.export_kubevirt_file import export_file
 
     options = ClusterOptions(namespace=namespace, disk_gib=disk_size, storage_class=storage_class)
-    found = export_kubevirt(name, options, current_context(), NoticeReporter())
+    if file is None:
+        name = name or DEFAULT_MACHINE
+        found = export_kubevirt(name, options, current_context(), NoticeReporter())
+    else:
+        name, found = export_file(file, name, options, current_context(), NoticeReporter())
     click.echo(manifest_of(name, found), nl=False)
     for part in found.lost:
         click.echo(f"The cluster does not have {part}", err=True)

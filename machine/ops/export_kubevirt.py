@@ -16,6 +16,7 @@ from machine.image.reference import StreamReference, UrlReference
 from machine.image.streams import find_container_disk
 from machine.image.web import WebSettings
 from machine.model.config import MachineConfig, Provisioning
+from machine.model.image import ImageOptions
 from machine.model.kubevirt import (
     ClusterVm,
     ContainerDisk,
@@ -31,7 +32,7 @@ from machine.model.provider import Capability
 from machine.ops.shared.capability import require
 from machine.ops.shared.catalogue import find_source
 from machine.ops.shared.context import Context
-from machine.ops.shared.images import default_base_url, metadata_cache
+from machine.ops.shared.images import ImageRequest, default_base_url, metadata_cache
 from machine.ops.shared.resources import checked_disk
 from machine.providers.login import login_of
 from machine.report import Reporter
@@ -72,19 +73,23 @@ def export_kubevirt(name: str, options: ClusterOptions, context: Context, report
     """
     require(name, Capability.KUBEVIRT, context)
     config = records.load(context.roots, name).config
-    paths = context.roots.machine(name)
-    if options.namespace is not None:
-        check_namespace(options.namespace)
-    if options.storage_class is not None:
-        check_storage_class(options.storage_class)
-    if options.disk_gib is not None:
-        checked_disk(options.disk_gib)
-    check_arch(config.arch)
     source = find_source(config.image.pinned, context)
-    keys = read_keys(paths)
+    image = ImageRequest(source=source, arch=config.arch, options=ImageOptions(verify_tls=config.verify_tls))
+    disk = choose_disk(config, image, options, context, report)
+    paths = context.roots.machine(name)
+    return describe(config, image.source, disk, options, read_keys(paths), paths)
+
+
+def describe(
+    config: MachineConfig, source: ImageSource, disk: Disk, options: ClusterOptions, keys: Keys, paths: MachinePaths
+) -> Manifest:
+    """Describe a machine for a cluster, and how its guest there is reached with the keys at `paths` (pure).
+
+    Raises:
+        BadInputError: the guest's configuration is too large.
+    """
     payload = first_boot_payload(config, keys, source)
     check_payload(payload)
-    disk = _disk(config, source, options, context, report)
     vm = ClusterVm(config=config, payload=payload, disk=disk, namespace=options.namespace)
     return Manifest(
         objects=manifest(vm),
@@ -118,20 +123,34 @@ def first_boot_payload(config: MachineConfig, keys: Keys, source: ImageSource) -
     return cloud_init.render(document, config, packages_of(source)).user_data
 
 
-def _disk(
-    config: MachineConfig, source: ImageSource, options: ClusterOptions, context: Context, report: Reporter
+def choose_disk(
+    config: MachineConfig, image: ImageRequest, options: ClusterOptions, context: Context, report: Reporter
 ) -> Disk:
-    match source:
-        case StreamReference(local=False):
+    """Check the options, and return the disk that the machine has on a cluster.
+
+    Raises:
+        BadInputError: an option is invalid, or the machine's image or architecture cannot run on a cluster.
+        MachineError: the image's metadata cannot be fetched.
+    """
+    if options.namespace is not None:
+        check_namespace(options.namespace)
+    if options.storage_class is not None:
+        check_storage_class(options.storage_class)
+    if options.disk_gib is not None:
+        checked_disk(options.disk_gib)
+    check_arch(config.arch)
+    match image.source:
+        case StreamReference(local=False) as stream:
             metadata = metadata_cache(WebSettings(verify_tls=config.verify_tls), context, report)
-            image = find_container_disk(source, config.arch, metadata, base_url=default_base_url(context))
+            base_url = image.options.stream_base_url or default_base_url(context)
+            container = find_container_disk(stream, config.arch, metadata, base_url=base_url)
             if not options.wants_volume:
-                return ContainerDisk(image=image)
-            url = f"docker://{image}"
-        case CatalogueImage():
-            url = source.location(config.arch)
-        case UrlReference():
-            url = source.url
+                return ContainerDisk(image=container)
+            url = f"docker://{container}"
+        case CatalogueImage() as listed:
+            url = listed.location(config.arch)
+        case UrlReference(url=location):
+            url = location
         case _:
             url = ""
     if not url.startswith(("http://", "https://", "docker://")):
@@ -162,6 +181,12 @@ def usage(vm: ClusterVm, target: SshTarget, host_key: str) -> Iterator[str]:
     }
     words = " ".join(f"{name} {shlex.quote(value)}" for name, value in options.items())
     yield f"As a machine, with sockets and ports here: machine init --provider ssh {words} {config.name}-cluster"
+    theirs = config.first_boot.ignition
+    if theirs and theirs.replaces:
+        yield (
+            f"The guest gets only {theirs.name}, so SSH works only if {target.username} accepts the key "
+            f"{target.identity}.pub, and the SSH server's key is the one in {target.known_hosts}"
+        )
     if config.first_boot.scripts or config.first_boot.playbook:
         yield f"Run its scripts, which do not run by themselves there: ssh {host} sudo systemctl start {PROVISION_UNIT}"
 

@@ -220,6 +220,10 @@ class Roots:
         """The directory for files that users chose to keep when they removed a machine."""
         return self.data / "saved"
 
+    def exported(self, name: str) -> MachinePaths:
+        """Return where the keys are of a machine that has been exported from a file, and is not on this host."""
+        return MachinePaths(directory=self.data / "exported" / name, runtime=self.runtime / name)
+
     @property
     def stream_metadata(self) -> Path:
         """The cache of fetched stream metadata."""

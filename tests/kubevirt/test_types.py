@@ -16,7 +16,10 @@ import pytest
 
 from machine.model.config import Provisioning
 from machine.model.kubevirt import ClusterVm, ContainerDisk, Disk, ImportedDisk, manifest
-from tests.support.builders import make_full_config
+from machine.ops.export_kubevirt import ClusterOptions
+from machine.ops.export_kubevirt_file import export_file
+from machine.report import SilentReporter
+from tests.support.builders import make_context, make_full_config
 
 HERE = Path(__file__).parent
 INSTALL_S, COMPILE_S = 300, 300
@@ -71,6 +74,14 @@ def machine_of(disk: Disk, namespace: str | None = None, **fields: Any) -> dict[
 @pytest.mark.parametrize("disk", DISKS)
 def test_virtual_machine_has_kubevirts_type(disk: str, provisioning: Provisioning, compiler: Path) -> None:
     assert not errors_of(machine_of(DISKS[disk], "lab", provisioning=provisioning), compiler)
+
+
+def test_machine_of_a_file_has_kubevirts_type(tmp_path: Path, compiler: Path) -> None:
+    file = tmp_path / "box.toml"
+    file.write_text('image = "debian:13"\ncpus = 64\nmemory = 100000\nvolume = [""]\nlabel = {team = "a"}\n')
+    options = ClusterOptions(namespace="lab", storage_class="fast")
+    _, found = export_file(str(file), "box", options, make_context(tmp_path), SilentReporter())
+    assert not errors_of(found.objects["items"][1], compiler)
 
 
 def test_compiler_refuses_fields_that_kubevirt_does_not_know(compiler: Path) -> None:

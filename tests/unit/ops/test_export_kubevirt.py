@@ -72,6 +72,16 @@ def test_way_back_is_a_command_line_that_init_accepts() -> None:
     assert parsed["host_key"] == " ".join(KEYS.host_public.split()[:2])
 
 
+def test_config_that_replaces_ours_has_to_accept_the_keys() -> None:
+    theirs = UserIgnition(name="a.ign", text=USER_IGNITION, replaces=True)
+    config = make_config(first_boot=FirstBoot(ignition=theirs))
+    vm = ClusterVm(config=config, payload="", disk=ContainerDisk(image="x"))
+    assert list(usage(vm, TARGET, KEYS.host_public))[-1] == (
+        "The guest gets only a.ign, so SSH works only if core accepts the key /d/id_ed25519.pub, and the SSH server's "
+        "key is the one in /d/known_hosts"
+    )
+
+
 def test_keys_that_are_missing_are_told(tmp_path: Path) -> None:
     with pytest.raises(MachineError, match=r"^cannot read the keys in .*: No such file or directory$"):
         read_keys(make_paths(tmp_path))
