@@ -16,6 +16,7 @@ from tests.support.darwin import REAL_PATH
 from tests.support.disk_images import Images, make_images
 from tests.support.http_server import ImageServer, serving
 from tests.support.processes import machine_processes
+from tests.support.remote_host import RemoteHost, remote_host
 from tests.support.sshd import Sshd, serving_sshd
 from tests.support.start import put_to_sleep
 from tests.support.warm import warm_program
@@ -57,6 +58,23 @@ def world(tmp_path: Path) -> World:
 
 
 @pytest.fixture
+def host(short_path: Path) -> Iterator[RemoteHost]:
+    """A host over SSH, on which the user core has Podman and no sudo."""
+    with remote_host(short_path) as made:
+        made.has_podman()
+        made.listens()
+        yield made
+
+
+@pytest.fixture
+def machines_elsewhere(world: World) -> Iterator[None]:
+    """Provide what machines of a host over SSH need. Afterwards they are removed, and no process may be left."""
+    world.link_tool("ssh-keygen", "ssh-add", "sh")
+    yield
+    remove_machines(world)
+
+
+@pytest.fixture
 def podman_world(world: World) -> World:
     """A world with an old podman on PATH, which keeps its connections in containers.conf."""
     world.link_tool("podman")
@@ -68,6 +86,11 @@ def box(world: World, images: Images) -> Iterator[World]:
     """A world with the machine `box`; afterwards all machines are removed and no process may be left."""
     world.init("box", images.qcow2, "--disk-size", "7")
     yield world
+    remove_machines(world)
+
+
+def remove_machines(world: World) -> None:
+    """Remove all machines, and check that no process is left."""
     for name in sorted(path.name for path in world.machines.glob("[!.]*") if path.is_dir()):
         world.machine("unprotect", name)
         world.machine("rm", "--force", name)

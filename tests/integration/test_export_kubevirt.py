@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import re
 import subprocess
 import textwrap
 
 import pytest
 
 from tests.support.golden import Golden
+from tests.support.manifests import payload_of
 from tests.support.transcripts import refuse, transcript
 from tests.support.world import Outcome, World
 
@@ -40,15 +40,8 @@ def cluster(streams: World) -> World:
     return world
 
 
-def payload(outcome: Outcome) -> str:
-    """The text in the Secret."""
-    found = re.search(r"^    userdata: \|\n((?:      .*\n|\n)+)", outcome.stdout, re.MULTILINE)
-    assert found
-    return textwrap.dedent(found[1])
-
-
 def without_payload(outcome: Outcome) -> Outcome:
-    stdout = outcome.stdout.replace(textwrap.indent(payload(outcome), " " * 6), "      PAYLOAD\n")
+    stdout = outcome.stdout.replace(textwrap.indent(payload_of(outcome.stdout), " " * 6), "      PAYLOAD\n")
     return Outcome(status=outcome.status, stdout=stdout, stderr=outcome.stderr)
 
 
@@ -64,13 +57,13 @@ def test_whole_text_is_the_golden_one(words: tuple[str, ...], cluster: World, go
 
 def test_ignition_has_nothing_to_say_of_the_payload(cluster: World) -> None:
     path = cluster.root / "payload.ign"
-    path.write_text(payload(cluster.must("export", "--format", "kubevirt", "core")))
+    path.write_text(payload_of(cluster.must("export", "--format", "kubevirt", "core").stdout))
     done = subprocess.run(["ignition-validate", path], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout + done.stderr) == (0, "")
 
 
 def test_payload_for_cloud_init_is_its_user_data(cluster: World) -> None:
-    heading, _, text = payload(cluster.must("export", "--format", "kubevirt", "deb")).partition("\n")
+    heading, _, text = payload_of(cluster.must("export", "--format", "kubevirt", "deb").stdout).partition("\n")
     assert heading == "#cloud-config"
     assert json.loads(text)["packages"] == ["podman"]
 
@@ -126,7 +119,7 @@ def test_file_needs_no_machine_and_its_keys_are_kept(described: World, golden: G
     assert {path.name: oct(path.stat().st_mode & 0o077) for path in keys.glob("*key")} == {
         "ssh_host_ed25519_key": "0o0"
     }
-    text = payload(first)
+    text = payload_of(first.stdout)
     assert (keys / "id_ed25519.pub").read_text().split()[1] in text.replace("\\u002b", "+")
     again = world.must(*line)
     assert again.stdout == first.stdout

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import os
-import shlex
 import signal
-import socket
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,63 +13,23 @@ import pytest
 from machine.lock import holder_pid
 from machine.ssh import keys
 from machine.store.ssh_ports import choose
-from tests.support.processes import command_lines, machine_processes
-from tests.support.remote_host import SOCKET, USER, RemoteHost, remote_host
-from tests.support.waiting import WAIT_S, wait_until
-from tests.support.world import Outcome, World
-
-pytestmark = pytest.mark.skipif(
-    os.getuid() != 0 or sys.platform != "linux", reason="only root can give a host its own network"
+from tests.support.machines_elsewhere import (
+    init,
+    made,
+    nothing_is_left,
+    read_port,
+    started,
 )
+from tests.support.processes import command_lines
+from tests.support.relay import relay_command
+from tests.support.remote_host import SOCKET, UID, USER, RemoteHost
+from tests.support.waiting import wait_until
+from tests.support.world import World
 
-
-@pytest.fixture
-def host(short_path: Path) -> Iterator[RemoteHost]:
-    """A host on which the user core has Podman and no sudo."""
-    with remote_host(short_path) as made:
-        made.has_podman()
-        made.listens()
-        yield made
-
-
-@pytest.fixture
-def world(world: World) -> Iterator[World]:
-    world.link_tool("ssh-keygen", "ssh-add", "sh")
-    yield world
-    for name in sorted(path.name for path in world.machines.glob("[!.]*") if path.is_dir()):
-        world.machine("rm", "--force", name)
-    assert machine_processes(world.home) == []
-
-
-def init(world: World, host: RemoteHost, *words: str, user: str = USER, name: str = "far") -> Outcome:
-    known = () if any(word.endswith("host-key") for word in words) else ("--host-key", host.host_key)
-    identity = () if "--identity" in words else ("--identity", str(host.identity))
-    place = f"{user}@127.0.0.1:{host.port}"
-    return world.machine("init", "--provider", "ssh", "--host", place, *known, *identity, *words, name)
-
-
-def made(world: World, host: RemoteHost, *words: str, user: str = USER) -> None:
-    outcome = init(world, host, *words, user=user)
-    assert outcome.status == 0, outcome.stderr
-
-
-def nothing_is_left(world: World) -> bool:
-    return not [path for path in world.machines.glob("[!.]*") if path.is_dir()] and not world.connections.get(
-        "Connections"
-    )
-
-
-def started(world: World, host: RemoteHost, *words: str, user: str = USER) -> None:
-    made(world, host, *words, user=user)
-    world.must("start", "far")
-
-
-def read_port(port: int) -> str | None:
-    try:
-        with socket.create_connection(("127.0.0.1", port), timeout=WAIT_S) as connection:
-            return connection.recv(100).decode() or None
-    except OSError:
-        return None
+pytestmark = [
+    pytest.mark.skipif(os.getuid() != 0 or sys.platform != "linux", reason="only root can give a host its own network"),
+    pytest.mark.usefixtures("machines_elsewhere"),
+]
 
 
 def times_up(world: World) -> int:
@@ -189,13 +146,7 @@ def test_folders_are_mounted_and_leave_nothing_behind(world: World, host: Remote
 
 
 def test_two_machines_may_be_the_same_host_by_a_proxy_command(world: World, host: RemoteHost) -> None:
-    relay = (
-        "import os, socket, sys, threading; s = socket.create_connection(sys.argv[1:]); "
-        "send = lambda: [s.sendall(b) for b in iter(lambda: os.read(0, 65536), b'')]; "
-        "threading.Thread(target=send, daemon=True).start(); "
-        "[os.write(1, b) for b in iter(lambda: s.recv(65536), b'')]"
-    )
-    proxy = f"{sys.executable} -c {shlex.quote(relay)} 127.0.0.1 {host.port}"
+    proxy = relay_command(host.port)
     place = ("--provider", "ssh", "--host", f"{USER}@far.invalid", "--identity", str(host.identity))
     world.must("init", *place, "--host-key", host.host_key, "--proxy-command", proxy, "far")
     world.must("init", *place, "--host-key", host.host_key, "--proxy-command", proxy, "farther")
@@ -272,23 +223,35 @@ def test_each_lack_is_told_with_what_mends_it(world: World, host: RemoteHost) ->
 
 
 def test_install_asks_and_mends(world: World, host: RemoteHost) -> None:
-    linger = host.directory / "linger"
+    """A host without Podman, its socket and lingering. The programs that mend this do what the real ones would."""
     host.has_sudo()
-    host.run("mkdir", "-p", "/run/systemd/system")
-    host.program("loginctl", f'test "$1 $2" = "enable-linger {USER}" && echo done >{linger}')
-    os.chown(host.directory, 1234, 1234)
-    declined = world.machine(
+    for directory in ("/run/systemd/system", "/var/lib/systemd"):
+        host.run("mkdir", "-p", directory)
+    host.run("mount", "-t", "tmpfs", "-o", f"uid={UID}", "tmpfs", "/var/lib/systemd")
+    (host.bin / "podman").rename(host.directory / "podman.deb")
+    host.run("mv", SOCKET, f"{SOCKET}.off")
+    os.chown(host.bin, UID, UID)
+    host.program("apt-get", f'test "$*" = "install -y podman" && cp {host.directory}/podman.deb {host.bin}/podman')
+    host.program("systemctl", f'test "$*" = "--user enable --now podman.socket" && mv {SOCKET}.off {SOCKET}')
+    host.program("loginctl", f'test "$*" = "enable-linger {USER}" && cd /var/lib/systemd && mkdir linger linger/{USER}')
+    words = (
         "init", "--provider", "ssh", "--host", f"{USER}@127.0.0.1:{host.port}", "--host-key", host.host_key,
-        "--identity", str(host.identity), "--install", "far", stdin="n\n",
+        "--identity", str(host.identity), "--install", "far",
     )  # fmt: skip
+    declined = world.machine(*words, stdin="n\n")
     assert declined.status == 125
-    assert "Run there: sudo loginctl enable-linger core [y/N]" in declined.stdout
-    assert not linger.exists()
-    world.machine(
-        "init", "--provider", "ssh", "--host", f"{USER}@127.0.0.1:{host.port}", "--host-key", host.host_key,
-        "--identity", str(host.identity), "--install", "far", stdin="y\n",
-    )  # fmt: skip
-    assert linger.exists()
+    assert "Podman is not installed. Run there: sudo apt-get install -y podman [y/N]" in declined.stdout
+    assert not (host.bin / "podman").exists()
+    assert nothing_is_left(world)
+    half = world.machine(*words, stdin="y\nn\n")
+    assert half.stderr.splitlines()[-1] == (
+        f"Error: 127.0.0.1:{host.port} is not ready: Podman's API socket is not enabled; containers of core end when "
+        "core logs out; run there: systemctl --user enable --now podman.socket && sudo loginctl enable-linger core"
+    )
+    mended = world.machine(*words, stdin="y\ny\n")
+    assert mended.status == 0, mended.stderr
+    assert "Run there: sudo loginctl enable-linger core [y/N]" in mended.stdout
+    world.must("start", "far")
 
 
 @pytest.mark.parametrize(

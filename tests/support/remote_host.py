@@ -9,6 +9,7 @@ import contextlib
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import threading
@@ -28,7 +29,7 @@ SOCKET = f"/run/user/{UID}/podman/podman.sock"
 
 _TOOLS = (
     "sh", "bash", "id", "uname", "getconf", "sed", "df", "cat", "rm", "sleep", "chown", "true", "mkdir", "touch", "ls",
-    "stat", "python3", "mount", "umount", "tail", "mountpoint", "getent", "grep", "cut", "chmod", "test",
+    "stat", "python3", "mount", "umount", "tail", "mountpoint", "getent", "grep", "cut", "chmod", "test", "mv", "cp",
 )  # fmt: skip
 _PODMAN = Path(__file__).with_name("remote_podman.py")
 
@@ -55,6 +56,9 @@ class RemoteHost:
     pid: int
     """A process that keeps the host's namespaces."""
 
+    _speaks: threading.Event = field(default_factory=threading.Event)
+    """Cleared while the network loses everything that is sent to the host."""
+
     _listener: socket.socket | None = None
     _sessions: list[subprocess.Popen[bytes]] = field(default_factory=list)
     _servers: list[subprocess.Popen[bytes]] = field(default_factory=list)
@@ -68,6 +72,7 @@ class RemoteHost:
 
     def go_up(self) -> None:
         """Answer at the port."""
+        self._speaks.set()
         self._listener = socket.create_server(("127.0.0.1", self.port), backlog=64)
         threading.Thread(target=self._accept, args=(self._listener,), daemon=True).start()
 
@@ -75,6 +80,7 @@ class RemoteHost:
         with contextlib.suppress(OSError):
             while True:
                 connection, _ = listener.accept()
+                self._speaks.wait()
                 with connection, (self.directory / "sshd.log").open("ab") as log:
                     argv = ["/usr/sbin/sshd", "-i", "-e", "-f", str(self.directory / "sshd_config")]
                     self._sessions.append(
@@ -84,18 +90,32 @@ class RemoteHost:
     def go_down(self) -> None:
         """Answer no more, and end all connections."""
         assert self._listener
+        self._speaks.set()
         self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
         self.end_sessions()
 
-    def end_sessions(self) -> None:
-        """End all connections, and what has been started over them."""
+    def fall_silent(self) -> None:
+        """Neither answer nor end a connection any more, as when a network loses all packets."""
+        self._speaks.clear()
+        self._signal_sessions(signal.SIGSTOP)
+
+    def speak_again(self) -> None:
+        self._signal_sessions(signal.SIGCONT)
+        self._speaks.set()
+
+    def _signal_sessions(self, number: signal.Signals) -> None:
         for session in self._sessions:
             with contextlib.suppress(psutil.NoSuchProcess):
                 family = psutil.Process(session.pid)
-                for process in [*family.children(recursive=True), family]:
+                for process in [family, *family.children(recursive=True)]:
                     with contextlib.suppress(psutil.NoSuchProcess):
-                        process.kill()
+                        process.send_signal(number)
+
+    def end_sessions(self) -> None:
+        """End all connections, and what has been started over them."""
+        self._signal_sessions(signal.SIGKILL)
+        for session in self._sessions:
             session.wait(WAIT_S)
         self._sessions.clear()
 
