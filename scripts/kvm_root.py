@@ -21,6 +21,8 @@ BUILD_S = 3600
 _LOCK = Path(__file__).parents[1] / "requirements" / "dev.lock"
 _PYTHON = "3.13"
 _SITE = f"/usr/local/lib/python{_PYTHON}/dist-packages"
+# Of wheels that run on Debian 13.
+_PLATFORMS = ("manylinux_2_28", "manylinux_2_24", "manylinux_2_17", "manylinux2014")
 _SIZE = "2500M"
 _PACKAGES = (
     "busybox-static", "ca-certificates", "curl", "gpgv", "iproute2", "kmod", "openssh-client", "openssh-sftp-server",
@@ -51,7 +53,7 @@ def wheels_argv(arch: Arch, directory: Path) -> list[str]:
         "--requirement", str(_LOCK), "--target", str(directory),
         "--only-binary=:all:", "--implementation=cp", f"--python-version={_PYTHON}",
         f"--abi=cp{_PYTHON.replace('.', '')}", "--abi=abi3", "--abi=none",
-        *(f"--platform={platform}_{arch}" for platform in ("manylinux_2_28", "manylinux_2_17", "manylinux2014")),
+        *(f"--platform={platform}_{arch}" for platform in _PLATFORMS),
         "--platform=any",
     ]  # fmt: skip
 
