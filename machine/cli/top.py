@@ -61,7 +61,8 @@ def command(
 
     CPU and memory are what QEMU and its helpers use. 100 % is one CPU of the host.
     DISK USAGE leaves out the image that the machine is based on. NET IO is the
-    traffic of the guest's network cards, or -- if the guest does not answer.
+    traffic of the guest's network cards, or -- if the guest does not answer. Of a
+    host over SSH, no other resources are measured.
 
     \b
     Examples:
@@ -174,7 +175,7 @@ def row(usage: Usage) -> tuple[str, ...]:
         f"{_size(usage.disk_bytes)} / {bytes_size(usage.disk_size_bytes)}",
         _traffic(usage.network),
         _traffic(usage.block),
-        str(usage.processes),
+        _UNKNOWN if usage.processes is None else str(usage.processes),
         _UNKNOWN if usage.uptime_s is None else human_duration(usage.uptime_s),
     )
 

@@ -46,7 +46,7 @@ async def _run(settings: FolderSettings, command: str, script: str) -> str | Obs
     try:
         done = await async_runner.run(settings.ssh(command), stdin=script, timeout_s=timeout_s, check=False)
     except DeadlineError:
-        return Obstacle("the guest does not answer")
+        return Obstacle("the machine does not answer")
     except MachineError as error:
         return Obstacle(error.message)
     log.info("folders in the guest: %s %s", done.stdout.splitlines(), done.stderr.strip())

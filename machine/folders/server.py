@@ -29,7 +29,7 @@ from machine.model.transport import Transport, TransportChoice
 log = logging.getLogger(__name__)
 
 _SEALED = (
-    "its root directory is read-only; run this as root in the guest, and restart the machine: "
+    "the root directory is read-only; run this as root in the guest, and restart the machine: "
     f"rpm-ostree kargs --append-if-missing={NO_COMPOSEFS}"
 )
 _SSHFS_S = 10.0
@@ -289,10 +289,10 @@ class FolderServer:
                 hint="stop the machine and try again, or choose another driver with: machine set --volume-driver",
             )
         if Transport.SSHFS not in self._supported and (obstacle := await self._mount()):
-            raise MachineError(f"the guest cannot be asked whether it has sshfs: {obstacle}")
+            raise MachineError(f"the machine cannot be asked whether it has sshfs: {obstacle}")
         if Transport.SSHFS not in self._supported:
             raise MachineError(
-                "the guest has no sshfs, which is needed to add a folder while the machine runs",
+                "the machine has no sshfs, which is needed to add a folder while it runs",
                 hint="stop the machine and try again",
             )
 
@@ -395,4 +395,4 @@ class FolderServer:
 
 
 def _not_mounted(folder: Folder, reason: Obstacle | str) -> str:
-    return f"the guest does not mount {folder.target}: {reason}"
+    return f"{folder.target} is not mounted: {reason}"

@@ -57,7 +57,7 @@ class SshfsSession:
                 return await self._mounted
         except TimeoutError:
             await self.close()
-            return f"the guest does not mount {self._folder.target}: sshfs does not answer"
+            return f"{self._folder.target} is not mounted: sshfs does not answer"
 
     async def close(self) -> None:
         """End the session without calling `on_end`."""

@@ -21,11 +21,14 @@ _FIRST_INTERVAL_S = 1.0
 
 @dataclass(frozen=True, kw_only=True)
 class Usage:
-    """The resources that one machine uses. A value is None if it is unknown, or if the machine is stopped."""
+    """The resources that one machine uses. A value is None if it is unknown, or if the machine is stopped.
+
+    What is used on a host over SSH is unknown, except for its network traffic.
+    """
 
     name: str
     state: State
-    processes: int
+    processes: int | None
     uptime_s: float | None
     cpu_percent: float | None
     """The CPU usage in percent. 100 is one CPU of the host."""
@@ -47,19 +50,20 @@ class Usage:
 def usage(before: Sample | None, after: Sample, network: Traffic) -> Usage:
     """Calculate a machine's usage from two samples of the machine, and from the network traffic of its guest (pure)."""
     running = bool(after.processes)
+    is_measured = running and not after.is_remote
     started = min((process.started for process in after.processes), default=0.0)
     return Usage(
         name=after.name,
         state=after.state,
-        processes=len(after.processes),
+        processes=None if after.is_remote else len(after.processes),
         uptime_s=max(0.0, after.time - started) if running else None,
-        cpu_percent=_cpu_percent(before, after) if before and running else None,
-        memory_bytes=sum(process.memory_bytes for process in after.processes) if running else None,
+        cpu_percent=_cpu_percent(before, after) if before and is_measured else None,
+        memory_bytes=sum(process.memory_bytes for process in after.processes) if is_measured else None,
         memory_limit_bytes=after.memory_limit_bytes,
         disk_bytes=after.disk_bytes,
         disk_size_bytes=after.disk_size_bytes,
         network=network if running else Traffic(),
-        block=_block_traffic(after),
+        block=Traffic() if after.is_remote else _block_traffic(after),
     )
 
 

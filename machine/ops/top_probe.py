@@ -53,6 +53,8 @@ class Sample:
     memory_limit_bytes: int
     disk_bytes: int | None
     disk_size_bytes: int
+    is_remote: bool = False
+    """Whether the machine is a host over SSH. The processes are then those of the connection alone."""
 
 
 def probe(listed: ListedMachine) -> Sample:
@@ -67,6 +69,7 @@ def probe(listed: ListedMachine) -> Sample:
         memory_limit_bytes=resources.memory_mib * MIB,
         disk_bytes=_allocated_bytes(listed.paths),
         disk_size_bytes=resources.disk_gib * GIB,
+        is_remote=listed.record.config.remote is not None,
     )
 
 

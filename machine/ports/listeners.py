@@ -16,7 +16,7 @@ from machine.ports.table import Binding
 
 log = logging.getLogger(__name__)
 
-_WAITING_REASONS = {Driver.SLIRP: "waits for QEMU", Driver.SSH: "waits for the guest's SSH server"}
+_WAITING_REASONS = {Driver.SLIRP: "waits for QEMU", Driver.SSH: "waits for the SSH server"}
 
 
 class Predecessor(Protocol):

@@ -113,7 +113,7 @@ class Commands:
         """
         if not self._life.current.connected:
             state = self._life.current.state
-            raise GuestError(f"the guest cannot be reached: {state.reason or f'it is {state.state}'}")
+            raise GuestError(f"the machine cannot be reached: {state.reason or f'it is {state.state}'}")
 
     async def _add_folder(self, folder: Folder) -> None:
         self._check_connected()

@@ -38,9 +38,9 @@ class SshSilence(StrEnum):
     @property
     def text(self) -> str:
         return {
-            SshSilence.REFUSED: "the guest's SSH server refuses connections",
-            SshSilence.SILENT: "the guest's SSH server does not answer",
-            SshSilence.CLOSED: "QEMU does not listen on the machine's SSH port",
+            SshSilence.REFUSED: "the SSH server refuses connections",
+            SshSilence.SILENT: "the SSH server does not answer",
+            SshSilence.CLOSED: "nothing listens on the machine's SSH port",
         }[self]
 
 

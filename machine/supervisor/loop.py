@@ -228,7 +228,7 @@ class Supervisor:
             self._set_deadline()
             if life.phase is Phase.BOOT and before.phase is not Phase.LAUNCH:
                 self.watches.forget_earlier_boots()
-            if life.start_pending and life.phase in (Phase.SSH, Phase.FOLDERS, Phase.API):
+            if life.start_pending and life.phase.is_told(has_folders=bool(self.record.current.config.folders)):
                 self.starting.step(f"Waiting for {life.phase.waits_for}")
         for action in actions:
             self._perform(action)

@@ -107,7 +107,7 @@ class Master:
         status = await child.wait()
         if message:
             return message
-        return "the guest no longer answers" if status == SSH_FAILED else f"ssh exited with status {status}"
+        return "the SSH server no longer answers" if status == SSH_FAILED else f"ssh exited with status {status}"
 
     async def set_guest_clock(self, *, in_doubt: bool) -> bool:
         """Set the guest's clock to the host's time. Return whether the guest has set its clock, or was only to answer.

@@ -24,8 +24,8 @@ class Phase(StrEnum):
             Phase.LAUNCH: "QEMU to answer",
             Phase.RESUME: "QEMU to load the guest's memory",
             Phase.BOOT: "the guest to boot",
-            Phase.SSH: "the guest's SSH server",
-            Phase.FOLDERS: "the guest to mount the host's folders",
+            Phase.SSH: "the SSH server",
+            Phase.FOLDERS: "the folders to be mounted",
             Phase.API: "the Podman API",
             Phase.UP: "nothing",
         }[self]
@@ -34,6 +34,10 @@ class Phase(StrEnum):
     def is_after_ssh(self) -> bool:
         """Whether the guest answers over SSH in this phase."""
         return self in (Phase.FOLDERS, Phase.API, Phase.UP)
+
+    def is_told(self, *, has_folders: bool) -> bool:
+        """Return whether a start tells that it has come to this phase. Without folders, their phase takes no time."""
+        return self in (Phase.SSH, Phase.API) or (self is Phase.FOLDERS and has_folders)
 
     def deadline_s(self, accelerator: Accelerator, *, patience: int = 1, download_s: float = 0.0) -> float:
         """Return how many seconds the phase may take.

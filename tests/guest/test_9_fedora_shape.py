@@ -106,8 +106,8 @@ def test_guest_with_composefs_says_what_lets_it_have_a_folder(world: World, imag
     world.must("start", "sealed")
     refused = world.machine("mount", "add", "sealed", folders[1])
     assert refused.status == 125
-    told = "its root directory is read-only; run this as root in the guest, and restart the machine: "
-    assert f"Error: the guest does not mount /src: {told}" in refused.stderr
+    told = "the root directory is read-only; run this as root in the guest, and restart the machine: "
+    assert f"Error: /src is not mounted: {told}" in refused.stderr
     command = refused.stderr.strip().rpartition(told)[2].splitlines()[0]
     world.must("ssh", "--username", "root", "sealed", command)
     world.must("restart", "sealed")

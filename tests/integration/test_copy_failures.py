@@ -338,9 +338,7 @@ def test_machine_that_does_not_run_or_is_not_there(short_path: Path) -> None:
         make_roots(world.home).machine("box").known_hosts.touch()
         outcome = world.machine("cp", "/etc/passwd", "box:x")
     assert (outcome.status, outcome.stdout) == (125, "")
-    assert outcome.stderr == (
-        'Error: the guest of "box" does not answer: its supervisor has ended; see: machine logs box\n'
-    )
+    assert outcome.stderr == ('Error: "box" does not answer: its supervisor has ended; see: machine logs box\n')
 
 
 @pytest.mark.linux("to imitate a Mac loads many modules")

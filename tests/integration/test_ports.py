@@ -231,7 +231,7 @@ def test_forward_that_cannot_be_opened_is_tried_again(world: World, images: Imag
             wait_for_state(world, port, "open")
             # What goes over SSH waits for a guest that can be logged in to.
             assert world.machine("port", "add", "box", f"{by_ssh}:80").status == 0
-            assert state_of(world, by_ssh) == "waits for the guest's SSH server"
+            assert state_of(world, by_ssh) == "waits for the SSH server"
             world.machine("rm", "--force", "box")
             process.communicate(timeout=30)
 

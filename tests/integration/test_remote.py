@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -24,7 +25,7 @@ from tests.support.processes import command_lines
 from tests.support.relay import relay_command
 from tests.support.remote_host import SOCKET, UID, USER, RemoteHost
 from tests.support.waiting import wait_until
-from tests.support.world import World
+from tests.support.world import Outcome, World
 
 pytestmark = [
     pytest.mark.skipif(os.getuid() != 0 or sys.platform != "linux", reason="only root can give a host its own network"),
@@ -43,7 +44,14 @@ def test_host_becomes_a_machine_that_clients_find(world: World, host: RemoteHost
     assert world.record("far")["schema"] == 3
     assert list(world.connections["Connections"]) == ["far"]  # core cannot become root
     assert not (world.machines / "far" / "id_ed25519").exists()
-    world.must("start", "far")
+    told = world.must("start", "far").stderr
+    assert "Waiting for the Podman API" in told
+    assert "folders" not in told
+    assert "guest" not in told + world.must("logs", "far").stdout
+    assert "QEMU" not in told + world.must("logs", "far").stdout
+    (usage,) = json.loads(world.must("top", "--no-stream", "--format", "json", "far").stdout)
+    assert {usage[key] for key in ("CPUPerc", "MemUsage", "MemPerc", "DiskUsage", "BlockInput", "PIDs")} == {None}
+    assert usage["MemLimit"] > 0
     assert world.state("far") == ("running", "")
     assert world.must("ssh", "far", "id", "-un").stdout == f"{USER}\n"
     (world.root / "x").write_text("hello")
@@ -101,6 +109,7 @@ def test_machine_heals_when_connections_end_and_the_host_reboots(world: World, h
     wait_until(lambda: read_port(port) == "from afar", "the port after a restart")
     host.go_down()
     wait_until(lambda: world.state("far")[0] == "degraded", "the loss to be noticed")
+    assert not {"QEMU", "guest", "guest's"} & set(world.state("far")[1].split())
     host.publishes()  # as a reboot
     host.go_up()
     wait_until(lambda: world.state("far") == ("running", ""), "the machine to heal")
@@ -312,16 +321,26 @@ def test_what_the_provider_cannot_do_is_refused_in_one_sentence(world: World, ho
         assert outcome.stderr.count("\n") == 1
 
 
-def test_machines_file_makes_and_starts_it(world: World, host: RemoteHost) -> None:
+def test_machines_file_makes_and_starts_them(world: World, host: RemoteHost) -> None:
     (world.root / "machines.toml").write_text(
-        "[defaults]\ncpus = 2\n"
-        f'[machine.far]\nprovider = "ssh"\nhost = "{USER}@127.0.0.1:{host.port}"\n'
-        f'identity = "{host.identity}"\nhost_key = "{host.host_key}"\n'
+        f"[defaults]\ncpus = 2\n[machine.far]\n{host.table}[machine.farther]\n{host.table}"
+        '[machine.near]\nimage = "/dev/null"\nvolume = ""\ncpus = 1\nmemory = 512\n'
     )
-    assert world.must("up").stdout.splitlines()[-1].split() == ["far", "running", "made", "and", "started"]
-    assert world.must("up").stdout.splitlines()[-1].split() == ["far", "running", "unchanged"]
+    both = ("far", "farther")
+    assert rows(world.must("up", *both)) == [f"{name} running made and started" for name in both]
+    again = world.must("up", *both)
+    assert (rows(again), again.stderr) == ([f"{name} running unchanged" for name in both], "")
+    world.must("rm", "--force", "farther")
+    plan = world.must("up", "--dry-run")
+    assert rows(plan) == ["far running nothing", "farther - make and start", "near - make and start"]
+    assert rows(world.must("up", *both)) == ["far running unchanged", "farther running made and started"]
     exported = world.must("export", "far").stdout
     assert 'provider = "ssh"' in exported
     assert "cpus" not in exported
-    world.must("down")
+    assert rows(world.must("down")) == ["far stopped", "farther stopped", "near not made"]
     assert world.state("far") == ("stopped", "")
+
+
+def rows(outcome: Outcome) -> list[str]:
+    """The rows of a table, without the heading, and with single spaces."""
+    return [" ".join(line.split()) for line in outcome.stdout.splitlines()[1:]]

@@ -132,9 +132,7 @@ def test_forwards_come_back_with_the_master(sshd: Sshd, greeter: int, short_path
         async with forwarding(sshd, short_path) as found:
             # Before there is anything to carry it: it waits.
             await found.ports.add(parse_forward(texts[0]))
-            assert found.status(texts[0]) == PortStatus(
-                state=PortState.WAITING, reason="waits for the guest's SSH server"
-            )
+            assert found.status(texts[0]) == PortStatus(state=PortState.WAITING, reason="waits for the SSH server")
             await found.until(lambda: found.is_open(texts[0]))
             for text in texts[1:]:
                 await found.ports.add(replace(parse_forward(text), origin=Origin.USER))

@@ -68,6 +68,12 @@ class RemoteHost:
         """All programs of the host."""
         return self.directory / "bin"
 
+    @property
+    def table(self) -> str:
+        """The keys by which a machines file names the host."""
+        place = f"{USER}@127.0.0.1:{self.port}"
+        return f'provider = "ssh"\nhost = "{place}"\nidentity = "{self.identity}"\nhost_key = "{self.host_key}"\n'
+
     # The network
 
     def go_up(self) -> None:

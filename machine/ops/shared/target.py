@@ -41,9 +41,7 @@ def running_target(name: str, username: str | None, context: Context) -> SshTarg
     if error := unreachable_error(name, state):
         raise error
     if not state.connected and not greets(target, timeout_s=_GREETING_S):
-        raise GuestError(
-            f'the guest of "{name}" does not answer: {state.reason or state.state}', hint=f"see: machine logs {name}"
-        )
+        raise GuestError(f'"{name}" does not answer: {state.reason or state.state}', hint=f"see: machine logs {name}")
     if not target.identity.is_file():
         raise MachineError(
             f"the SSH key of {name} is missing: {target.identity}",

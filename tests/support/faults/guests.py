@@ -213,7 +213,7 @@ GUESTS = (
     Fault(
         name="SSH server stopped",
         provoke=ssh_server_stopped,
-        shown=Shown(state="degraded", reason="the guest's SSH server refuses connections", within_s=30),
+        shown=Shown(state="degraded", reason="the SSH server refuses connections", within_s=30),
         asks=(Ask(words=("ssh", NAME, "true"), says="does not answer"),),
         is_long=True,
     ),

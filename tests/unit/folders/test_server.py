@@ -136,15 +136,15 @@ def test_guest_mounts_what_has_a_transport_and_tells_what_it_can(guest: Guest) -
 @pytest.mark.parametrize(
     ("report", "problem"),
     [
-        ("can virtiofs\nfailed 0 no such device\ndone\n", "the guest does not mount /x: no such device"),
+        ("can virtiofs\nfailed 0 no such device\ndone\n", "/x is not mounted: no such device"),
         (
             "can virtiofs\nsealed 0\ndone\n",
             (
-                "the guest does not mount /x: its root directory is read-only; run this as root in the guest, and "
+                "/x is not mounted: the root directory is read-only; run this as root in the guest, and "
                 f"restart the machine: rpm-ostree kargs --append-if-missing={NO_COMPOSEFS}"
             ),
         ),
-        ("can virtiofs\n", "the guest does not mount /x: the script that mounts folders failed"),
+        ("can virtiofs\n", "/x is not mounted: the script that mounts folders failed"),
     ],
 )
 def test_folder_that_the_guest_does_not_mount_is_a_problem(guest: Guest, report: str, problem: str) -> None:
@@ -171,7 +171,7 @@ def test_ssh_that_cannot_be_run_is_a_problem_and_no_defect(guest: Guest) -> None
         await server.mount()
 
     finish(mount())
-    assert guest.problems == ["the guest does not mount /x: /nonexistent is not installed on this host"]
+    assert guest.problems == ["/x is not mounted: /nonexistent is not installed on this host"]
 
 
 def test_transport_that_the_guest_lacks_is_replaced_by_ssh_where_the_choice_is_ours(guest: Guest) -> None:
@@ -184,7 +184,7 @@ def test_transport_that_the_guest_lacks_is_replaced_by_ssh_where_the_choice_is_o
     assert finish(mount(TransportChoice.AUTO)) == over(Transport.SSHFS)
     assert guest.notices == ["sshfs is used instead of 9p for /x: the guest has no 9p"]
     ours = finish(mount(TransportChoice.NINEP))
-    assert (ours.transport, ours.problem) == (Transport.NINEP, "the guest does not mount /x: no device")
+    assert (ours.transport, ours.problem) == (Transport.NINEP, "/x is not mounted: no device")
 
 
 def test_sshfs_that_fails_gives_its_last_words(guest: Guest) -> None:
@@ -257,7 +257,7 @@ def test_folder_that_cannot_be_added_leaves_nothing_behind(guest: Guest) -> None
     async def add() -> None:
         guest.reports = [f"{ALL}done\n", f"{ALL}failed 0 read-only file system\ndone\n"]
         async with guest.serve() as server:
-            with pytest.raises(MachineError, match=r"^the guest does not mount /x: read-only file system$"):
+            with pytest.raises(MachineError, match=r"^/x is not mounted: read-only file system$"):
                 await server.add(A)
             assert server.is_empty
 
@@ -276,7 +276,7 @@ def test_folder_that_cannot_be_added_leaves_nothing_behind(guest: Guest) -> None
         (
             TransportChoice.AUTO,
             "can 9p\n",
-            "the guest has no sshfs, which is needed to add a folder while the machine runs",
+            "the machine has no sshfs, which is needed to add a folder while it runs",
         ),
     ],
 )
@@ -301,7 +301,7 @@ def test_guest_that_does_not_answer_has_not_said_that_it_lacks_sshfs(guest: Gues
             with pytest.raises(MachineError) as caught:
                 await server.add(Folder(source=str(guest.directory), target="/x"))
             reason = "the script that mounts folders failed"
-            assert caught.value.line == f"the guest cannot be asked whether it has sshfs: {reason}"
+            assert caught.value.line == f"the machine cannot be asked whether it has sshfs: {reason}"
             assert server.is_empty
 
     asyncio.run(work())
@@ -369,7 +369,7 @@ def test_folder_whose_virtiofsd_has_ended_is_left_out_and_named(guest: Guest, mo
             (guest.directory / "end-b").touch()
             await until(lambda: len(guest.asked) == 2)
             assert server.hangs
-            with pytest.raises(MachineError, match="the guest does not mount /z"):  # the script fails
+            with pytest.raises(MachineError, match="/z is not mounted"):  # the script fails
                 await server.add(Folder(source="/usr/lib", target="/z"))
             # Neither does the other folder get the blame, nor is the culprit forgotten at the next connection.
             assert [each.problem for each in server.folders] == [None, ended]
@@ -456,7 +456,7 @@ def test_folder_whose_source_has_become_a_link_in_another_folder_is_not_mounted(
             first, second = server.folders
             assert first.problem is None
             assert (second.problem or "").startswith(
-                f"the guest does not mount /y: {outer}/data is a symbolic link inside another shared folder"
+                f"/y is not mounted: {outer}/data is a symbolic link inside another shared folder"
             )
 
     finish(run())

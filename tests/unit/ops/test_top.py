@@ -81,6 +81,12 @@ def test_stopped_machine_has_its_disk_alone() -> None:
     assert (found.network, found.block) == (Traffic(), Traffic())
 
 
+def test_host_over_ssh_shows_its_network_alone() -> None:
+    found = usage(replace(BEFORE, is_remote=True), later(spent(QEMU, 2.5), is_remote=True))
+    assert (found.processes, found.cpu_percent, found.memory_bytes, found.memory_percent) == (None, None, None, None)
+    assert (found.block, found.network, found.uptime_s) == (Traffic(), NETWORK, 102.0)
+
+
 def test_machine_that_has_just_started_has_used_its_cpu_since() -> None:
     stopped = replace(BEFORE, processes=(), state=State.STOPPED)
     assert usage(stopped, later(replace(QEMU, cpu_s=1.0))).cpu_percent == 50.0

@@ -47,7 +47,7 @@ def test_driver_that_is_lost_while_it_opens_a_forward_has_not_opened_it(tmp_path
         return [*statuses, *(status for _, status in ports.statuses())]
 
     assert asyncio.run(work()) == [
-        PortStatus(state=PortState.WAITING, reason="waits for the guest's SSH server"),
+        PortStatus(state=PortState.WAITING, reason="waits for the SSH server"),
         PortStatus(state=PortState.OPEN),
     ]
 

@@ -180,7 +180,7 @@ def test_folders_of_a_guest_that_cannot_be_reached_stay_as_they_are(life: Life, 
     for command, value in ((Command.MOUNT_ADD, "/a:/b"), (Command.MOUNT_REMOVE, "/b")):
         with pytest.raises(GuestError) as caught:
             box.carry_out(command, value)
-        assert caught.value.line == f"the guest cannot be reached: {reason}"
+        assert caught.value.line == f"the machine cannot be reached: {reason}"
     assert records.load_file(box.paths.record).config.folders == ()
 
 

@@ -181,7 +181,7 @@ TABLE: dict[str, tuple[Life, Event, Life, tuple[Action, ...]]] = {
         replace(SSH, reason="SSH connection lost: refused"),
         DeadlinePassed(phase=Phase.SSH),
         replace(SSH, reason="SSH connection lost: refused", stopping=True),
-        (FailStart(cause="timed out waiting for the guest's SSH server (last: SSH connection lost: refused)"),),
+        (FailStart(cause="timed out waiting for the SSH server (last: SSH connection lost: refused)"),),
     ),
     "the first failure is the one that is told": (
         replace(BOOT, stopping=True),
@@ -361,12 +361,12 @@ TABLE: dict[str, tuple[Life, Event, Life, tuple[Action, ...]]] = {
     "ssh server refuses the next connection": (
         LOST,
         SshUnanswered(cause=SshSilence.REFUSED),
-        replace(LOST, reason="the guest's SSH server refuses connections"),
+        replace(LOST, reason="the SSH server refuses connections"),
         NOTHING,
     ),
     "late word of the ssh server does not count": (UP, SshUnanswered(cause=SshSilence.SILENT), UP, NOTHING),
     "ssh fails after the server has greeted": (
-        replace(LOST, reason="the guest's SSH server refuses connections"),
+        replace(LOST, reason="the SSH server refuses connections"),
         MasterLost(reason="Permission denied"),
         replace(LOST, failures=2, reason="SSH connection failed: Permission denied"),
         (Connect(after_s=1.0),),
@@ -438,7 +438,7 @@ TABLE: dict[str, tuple[Life, Event, Life, tuple[Action, ...]]] = {
         ADOPTED,
         DeadlinePassed(phase=Phase.SSH),
         replace(ADOPTED, start_pending=False),
-        (RefuseAdoption(cause="timed out waiting for the guest's SSH server (last: the supervisor had ended)"),),
+        (RefuseAdoption(cause="timed out waiting for the SSH server (last: the supervisor had ended)"),),
     ),
     "greeting of an adopted guest's qemu changes nothing": (ADOPTED, QemuUp(), ADOPTED, NOTHING),
     # Pause
@@ -656,7 +656,7 @@ def test_start_tells_everything_that_the_machine_lacks() -> None:
         (replace(LOST, panic="Oops"), MachineState(state=State.DEGRADED, reason="the guest's kernel panicked: Oops")),
         (
             replace(LOST, phase=Phase.FOLDERS, reason=None, folder_problem="no"),
-            MachineState(state=State.DEGRADED, reason="waiting for the guest to mount the host's folders"),
+            MachineState(state=State.DEGRADED, reason="waiting for the folders to be mounted"),
         ),
         (replace(UP, silent=True), MachineState(state=State.DEGRADED, reason="QEMU does not answer")),
         (replace(BOOT, silent=True), MachineState(state=State.STARTING)),

@@ -62,8 +62,7 @@ def test_machine_starts_runs_and_stops(ssh: FakeSsh, short_path: Path, caplog: p
         await until(lambda: {"ok": {}} in machine.progress)
         assert machine.progress == [
             {"step": "Booting the guest for the first time"},
-            {"step": "Waiting for the guest's SSH server"},
-            {"step": "Waiting for the guest to mount the host's folders"},
+            {"step": "Waiting for the SSH server"},
             {"step": "Waiting for the Podman API"},
             {"ok": {}},
         ]
@@ -335,7 +334,7 @@ def test_guest_with_the_users_config_alone_that_does_not_let_us_in_can_be_correc
     ssh.refuse("Host key verification failed.")
 
     async def story(machine: FakeMachine) -> None:
-        await until(lambda: "Waiting for the guest's SSH server" in machine.steps)
+        await until(lambda: "Waiting for the SSH server" in machine.steps)
         machine.supervisor.life.post(DeadlinePassed(phase=Phase.SSH))
         error = await machine.end()
         assert error is not None
@@ -598,10 +597,7 @@ def test_guest_is_adopted_and_supervised_to_its_end(ssh: FakeSsh, short_path: Pa
     async def story(machine: FakeMachine) -> None:
         await machine.reach(State.RUNNING)
         await until(lambda: {"ok": {}} in machine.progress)
-        assert machine.steps == [
-            "Waiting for the guest to mount the host's folders",
-            "Waiting for the Podman API",
-        ]
+        assert machine.steps == ["Waiting for the Podman API"]
         assert await machine.ask(Command.STOP) == [
             {"step": "Waiting for VM to exit..."},
             {"ok": {"ending": "powered down"}},
@@ -617,7 +613,7 @@ def test_adopted_guest_that_cannot_be_reached_is_kept(ssh: FakeSsh, short_path: 
         await until(lambda: machine.supervisor.life.current.failures)
         machine.supervisor.life.post(DeadlinePassed(phase=Phase.SSH))
         await until(lambda: machine.progress)
-        assert "timed out waiting for the guest's SSH server" in machine.progress[-1]["error"]["message"]
+        assert "timed out waiting for the SSH server" in machine.progress[-1]["error"]["message"]
         ssh.accept()
         await machine.reach(State.RUNNING)
         assert "quit" not in machine.qmp.commands

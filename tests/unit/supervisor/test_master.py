@@ -104,7 +104,7 @@ def test_master_that_has_outlived_its_supervisor_makes_way(ssh: FakeSsh, short_p
     ("said", "status", "words"),
     [
         ("Warning: x\nroot@127.0.0.1: Permission denied (publickey).\r\n", 255, "Permission denied (publickey)."),
-        ("", 255, "the guest no longer answers"),
+        ("", 255, "the SSH server no longer answers"),
         ("", 1, "ssh exited with status 1"),
     ],
 )
