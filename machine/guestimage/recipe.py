@@ -16,8 +16,8 @@ from machine.errors import BadInputError, MachineError, reason_of
 from machine.model.arch import Arch
 from machine.model.image import ImageVariant
 
-# Increment when the builder produces a different image from the same recipe.
-BUILDER_REVISION = 3
+# Increment those of the variants of which the builder produces a different image from the same recipe.
+BUILDER_REVISIONS = {ImageVariant.SMALL: 3, ImageVariant.FULL: 4}
 
 # The time of all files added by the build, for reproducible images: 2026-01-01.
 EPOCH = 1767225600
@@ -152,7 +152,7 @@ def recipe_key(recipe: Path, arch: Arch, suite: str, variant: ImageVariant = Ima
         # The length makes the sequence of fields unambiguous.
         digest.update(len(field).to_bytes(8, "big") + field)
 
-    for word in (str(BUILDER_REVISION), arch.value, suite, variant.value):
+    for word in (str(BUILDER_REVISIONS[variant]), arch.value, suite, variant.value):
         add(word.encode())
     try:
         for path in recipe_files(recipe):

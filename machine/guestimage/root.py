@@ -12,10 +12,21 @@ from pathlib import Path
 from machine.guestimage.recipe import BootLoader, ImagePlan, overlay_tar
 from machine.guestimage.steps import Steps
 from machine.model.arch import Arch
+from machine.model.image import ImageVariant
 
 # Under emulation of a foreign architecture, installing the packages may take half an hour.
 PACKAGES_TIMEOUT_S = 7200.0
 NATIVE_TAR = "native.tar"
+
+
+# dpkg unpacks links even if dpkg.cfg leaves them out, and systemd-binfmt fails for emulators that are not here.
+DROP_MISSING_EMULATORS = """set -e; cd "$1"
+find usr/libexec/qemu-binfmt -xtype l -delete
+for config in usr/lib/binfmt.d/qemu-*.conf; do
+    name=${config##*/qemu-}
+    [ -e "usr/libexec/qemu-binfmt/${name%.conf}-binfmt-P" ] || rm "$config"
+done
+"""
 
 
 def make_root(steps: Steps, recipe: Path, plan: ImagePlan) -> Path:
@@ -75,6 +86,7 @@ def mmdebstrap_argv(plan: ImagePlan, recipe: Path, output: Path, *, is_foreign: 
         f"--dpkgopt={recipe / 'dpkg.cfg'}",
         *(native_hooks(recipe) if is_foreign else []),
         "--customize-hook", "tar-in overlay.tar /",
+        *(["--customize-hook", DROP_MISSING_EMULATORS] if plan.variant is ImageVariant.FULL else []),
         "--customize-hook", f"upload {customize} /tmp/customize",
         "--customize-hook", f'chroot "$1" sh /tmp/customize {plan.variant}',
         *[word for loader in plan.fetched_loaders(is_foreign=is_foreign) for word in fetch_grub_hooks(loader)],

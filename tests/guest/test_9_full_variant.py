@@ -37,3 +37,10 @@ def test_containers_of_another_architecture_are_built_inspected_and_run(full: Wo
         "skopeo inspect --format '{{.Architecture}}' containers-storage:localhost/greeter"
     )
     assert full.must("ssh", "full", script).stdout == "hello from afar\narm64\n"
+
+
+def test_nothing_says_that_it_is_lacking(full: World) -> None:
+    script = "grep -c lacking /proc/sys/fs/binfmt_misc/* | grep -cv ':0$'; systemctl --failed --no-legend"
+    assert full.must("ssh", "full", script + "; grep ^BOOT2PODMAN_VARIANT= /etc/os-release").stdout == (
+        "0\nBOOT2PODMAN_VARIANT=full\n"
+    )

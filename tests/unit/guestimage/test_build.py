@@ -3,6 +3,7 @@ from __future__ import annotations
 import fcntl
 import itertools
 import os
+import subprocess
 import threading
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from machine.guestimage.build import BuildRequest, build_image, build_lock, rele
 from machine.guestimage.host import HostFacts
 from machine.guestimage.publish import PUBLIC_KEY, RECORD, Build, BuiltFile, build_record, publish
 from machine.guestimage.recipe import load_plan, recipe_key
-from machine.guestimage.root import mmdebstrap_argv, native_programs_argv, reset_machine_id
+from machine.guestimage.root import DROP_MISSING_EMULATORS, mmdebstrap_argv, native_programs_argv, reset_machine_id
 from machine.guestimage.steps import Steps, error_line, work_folder
 from machine.model.arch import Arch
 from machine.model.image import ImageVariant
@@ -117,6 +118,23 @@ def test_release_and_customize_tell_the_variant() -> None:
     assert release_name(small, "0123456789abcdef") == "trixie.0123456789ab"
     assert release_name(full, "0123456789abcdef") == "trixie.full.0123456789ab"
     assert 'chroot "$1" sh /tmp/customize full' in mmdebstrap_argv(full, RECIPE, Path("t"), is_foreign=False)
+
+
+def test_full_variant_has_no_emulators_that_are_left_out(tmp_path: Path) -> None:
+    small, full = (
+        mmdebstrap_argv(load_plan(RECIPE, Arch.X86_64, "trixie", one), RECIPE, Path("t"), is_foreign=False)
+        for one in (ImageVariant.SMALL, ImageVariant.FULL)
+    )
+    assert (DROP_MISSING_EMULATORS in small, DROP_MISSING_EMULATORS in full) == (False, True)
+    programs, links, configs = (tmp_path / "usr" / name for name in ("bin", "libexec/qemu-binfmt", "lib/binfmt.d"))
+    for directory in (programs, links, configs):
+        directory.mkdir(parents=True)
+    (programs / "qemu-arm").touch()
+    for name in ("arm", "alpha"):
+        (links / f"{name}-binfmt-P").symlink_to(f"../../bin/qemu-{name}")
+        (configs / f"qemu-{name}.conf").touch()
+    subprocess.run(["sh", "-c", DROP_MISSING_EMULATORS, "exec", tmp_path], check=True)
+    assert sorted(path.name for path in (*links.iterdir(), *configs.iterdir())) == ["arm-binfmt-P", "qemu-arm.conf"]
 
 
 def test_image_is_compressed_as_programs_of_its_processor_are() -> None:
