@@ -24,8 +24,8 @@ def start_error(
 
     `hypervisor` has the versions of QEMU and macOS if HVF accelerates the guest.
     """
-    if phase is Phase.RESUME:
-        suspension = load_suspension(paths)
+    suspension = load_suspension(paths) if phase in (Phase.LAUNCH, Phase.RESUME) else None
+    if phase is Phase.RESUME or suspension:  # a QEMU that lacks the machine type does not get as far as the memory
         return GuestError(
             f'unable to resume "{record.name}": {cause}',
             hint=load_failure_hint(record.name, suspension) if suspension else None,

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import subprocess
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -13,8 +15,11 @@ import pytest
 from machine.deadline import Deadline
 from machine.errors import MachineError
 from machine.ignition import assets
-from machine.model.hardware import Hardware
+from machine.model.hardware import Hardware, Suspension
 from machine.qemu import memory, monitor
+from machine.sockets import listens
+from machine.store.paths import MachinePaths
+from machine.store.suspension import commit_suspension, load_hardware, mark_of
 from tests.support.disk_images import Images
 from tests.support.golden import Golden
 from tests.support.idle_qemu import WAIT_S, prepared, running_qemu
@@ -176,6 +181,69 @@ def test_memory_that_cannot_be_loaded_is_kept_until_the_user_gives_it_up(suspend
         suspended.must("kill", "box")
         process.communicate(timeout=WAIT_S)
     assert suspended.state("box") == ("stopped", "")
+
+
+LIES = """#!/bin/sh
+case "$*" in
+    *--version*) echo "QEMU emulator version 99.0.0" ;;
+    *pc-q35-*-incoming*) echo "$0: unsupported machine type, use -machine help" >&2; exit 1 ;;
+    *) exec {qemu} "$@" ;;
+esac
+"""
+
+
+def save_memory(world: World, name: str, memory_mib: int) -> MachinePaths:
+    """Start a machine whose disk is empty, save its memory as a suspend does, and end it."""
+    world.edit_record(
+        name, guest={"provisioned": True}, config={"resources": {"cpus": 1, "memory_mib": memory_mib, "disk_gib": 7}}
+    )
+    paths = MachinePaths(directory=world.machines / name, runtime=(world.machines / name / "run").readlink())
+
+    async def save() -> Hardware:
+        async with monitor.connected(paths.qmp_tools_socket, timeout_s=WAIT_S) as client:
+            await monitor.execute(client, "stop")
+            await memory.save(client, paths.memory_in_work, Deadline.after(WAIT_S, "QEMU"))
+            hardware = load_hardware(paths.hardware)
+            assert hardware
+            return replace(hardware, machine_type=await memory.machine_type(client))
+
+    with world.popen("start", name, MACHINE_ACCEL="tcg") as process:
+        wait_until(lambda: listens(paths.qmp_tools_socket), "QEMU")
+        hardware = asyncio.run(save())
+        world.must("kill", name)
+        process.communicate(timeout=WAIT_S)
+    now = datetime(2026, 11, 26, tzinfo=UTC)
+    commit_suspension(paths, Suspension(hardware=hardware, qemu="7.2.0", disk=mark_of(paths.disk), suspended=now))
+    return paths
+
+
+def test_memory_that_is_truncated_or_another_machines_or_of_another_qemu_is_kept(box: World, images: Images) -> None:
+    def check_refused(reason: str, **environment: str) -> None:
+        before = paths.memory.read_bytes()
+        failed = box.machine("start", "box", **{"MACHINE_ACCEL": "tcg", **environment})
+        assert failed.status == 125
+        assert f'Error: unable to resume "box": QEMU exited with status 1: {reason}' in failed.stderr
+        assert "QEMU 7.2.0 has saved the memory, and a QEMU of that version can load it" in failed.stderr
+        assert failed.stderr.count("machine start --cold box") == 1
+        assert (box.state("box"), paths.memory.read_bytes() == before) == (("suspended", ""), True)
+
+    box.init("other", images.qcow2, "--disk-size", "7")
+    other = save_memory(box, "other", 320).memory.read_bytes()
+    paths = save_memory(box, "box", 256)
+    whole = paths.memory.read_bytes()
+    for state in (whole[: len(whole) // 2], other):
+        paths.memory.write_bytes(state)
+        check_refused("qemu-system-x86_64: ")
+    paths.memory.write_bytes(whole)
+    liar = box.root / "liar"
+    liar.mkdir()
+    (liar / "qemu-system-x86_64").write_text(LIES.format(qemu=shutil.which("qemu-system-x86_64", path=box.path)))
+    (liar / "qemu-system-x86_64").chmod(0o755)
+    check_refused(f"{liar}/qemu-system-x86_64: unsupported machine type", PATH=f"{liar}:{box.path}")
+    with box.popen("start", "box", MACHINE_ACCEL="tcg") as process:
+        wait_until(lambda: not paths.memory.exists(), "QEMU has loaded the memory")
+        box.must("kill", "box")
+        process.communicate(timeout=WAIT_S)
 
 
 def test_suspended_machine_is_removed_with_its_memory(suspended: World) -> None:

@@ -17,6 +17,7 @@ from machine.qemu import monitor
 from machine.qemu.img import QemuImg
 from machine.qemu.plan import plan_launch
 from machine.qemu.probe import find_qemu, probe_qemu
+from machine.sockets import listens
 from machine.store.paths import MachinePaths
 from machine.supervisor.launch import make_console
 from machine.this_host import current_host
@@ -37,7 +38,7 @@ async def running_qemu(base: Path, hardware: Hardware) -> AsyncIterator[QMPClien
     files.qmp_socket.unlink(missing_ok=True)
     with subprocess.Popen(plan.argv, stderr=subprocess.PIPE) as process:
         try:
-            await asyncio.to_thread(wait_until, files.qmp_socket.exists, timeout_s=WAIT_S)
+            await asyncio.to_thread(wait_until, lambda: listens(files.qmp_socket), timeout_s=WAIT_S)
             async with monitor.connected(files.qmp_socket, timeout_s=WAIT_S) as client:
                 yield client
                 await monitor.request_quit(client)
