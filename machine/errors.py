@@ -36,6 +36,7 @@ class Page(StrEnum):
     """An entry of the documentation's page on troubleshooting, by the entry's anchor."""
 
     CERTIFICATE = "certificate"
+    CHECKSUM = "checksum"
     CONNECTION_EXISTS = "connection-exists"
     DAMAGED_IMAGE = "damaged-image"
     FILES = "files"
@@ -43,6 +44,7 @@ class Page(StrEnum):
     HOST_DISK_FULL = "disk-full-host"
     NO_QEMU = "no-qemu"
     OLD_QEMU = "old-qemu"
+    PAUSED = "paused"
     PROXY = "proxy"
     RESUME = "resume"
     RUNNING = "running"

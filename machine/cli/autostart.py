@@ -52,9 +52,7 @@ def disable(name: str) -> None:
     Example:
       machine autostart disable box
     """
-    from machine.cli.terminal import reporter
     from machine.ops.autostart import disable as disable_service
 
-    with reporter() as report:
-        was_enabled = disable_service(name, current_context(), report)
+    was_enabled = disable_service(name, current_context())
     click.echo(f'Machine "{name}" {"no longer starts" if was_enabled else "does not start"} when you log in')

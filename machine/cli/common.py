@@ -215,17 +215,21 @@ def warn_about_networking(report: Reporter, *, wanted: bool | None) -> None:
         report.notice("Machines always use user-mode networking, so --user-mode-networking=false has no effect")
 
 
-SURE = "Are you sure you want to continue?"
-"""The question that Podman asks before it removes something."""
+def is_sure() -> bool:
+    """Ask what Podman asks before it removes something, and return whether the answer is y."""
+    return confirm("Are you sure you want to continue?", unanswered="EOF; to go on without a question, add --force")
 
 
-def confirm(question: str) -> bool:
-    """Ask a yes-or-no question as podman does, and return whether the answer is y. The end of input is an error."""
+def confirm(question: str, *, unanswered: str = "EOF") -> bool:
+    """Ask a yes-or-no question as podman does, and return whether the answer is y.
+
+    The end of input is the error `unanswered`.
+    """
     click.echo(f"{question} [y/N] ", nl=False)
     try:
         answer = sys.stdin.readline() if sys.stdin else ""  # None if it is closed
     except UnicodeDecodeError:
         return False
     if not answer:
-        raise click.ClickException("EOF")
+        raise click.ClickException(unanswered)
     return answer.strip().lower() == "y"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from machine.cli.common import SURE, confirm, current_context
+from machine.cli.common import current_context, is_sure
 from machine.cli.flags import Command
 from machine.cli.many import for_each
 
@@ -37,7 +37,7 @@ def command(force: bool) -> None:
     if not force:
         click.echo(_WARNING)
         click.echo(table([("NAME", "PROVIDER"), *((name, "qemu") for name in names)], width=0, padding=3))
-        if not confirm(SURE):
+        if not is_sure():
             return
     for_each(names, lambda name, report: remove(name, context, report, force=True), lambda _: None, steps=False)
     clear_images(context)

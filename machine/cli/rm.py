@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from machine.cli.common import SURE, confirm, current_context
+from machine.cli.common import current_context, is_sure
 from machine.cli.flags import Command
 from machine.cli.many import chosen, for_each, names_argument, print_failure
 from machine.errors import EXIT_ERROR, MachineError
@@ -45,7 +45,7 @@ def command(names: tuple[str, ...], everything: bool, force: bool, save_image: b
             for path in (path for name in removable for path in files_to_remove(name, context, kept)):
                 click.echo(path)
             click.echo()
-            if not confirm(SURE):
+            if not is_sure():
                 return
     for_each(
         removable,

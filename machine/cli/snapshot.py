@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from machine.cli.common import (
-    SURE,
     complete_machines,
-    confirm,
     current_context,
     format_option,
+    is_sure,
     name_argument,
     noheading_option,
 )
@@ -160,7 +159,7 @@ def restore(name: str, snapshot: str, force: bool, no_keep: bool, quiet: bool) -
         check_restorable(name, snapshot, context)
         lost = "is lost" if no_keep else "is kept as a snapshot"
         click.echo(f'The machine "{name}" returns to the snapshot "{snapshot}", and its present state {lost}.')
-        if not confirm(SURE):
+        if not is_sure():
             return
     with reporter(quiet=quiet) as report:
         state = restore_snapshot(name, snapshot, context, report, keep=not no_keep)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from machine.cli.common import SURE, confirm, current_context, none_if_empty
+from machine.cli.common import current_context, is_sure, none_if_empty
 from machine.cli.flags import Command
 from machine.cli.many import collect, exit_if_failed, print_failure
 from machine.cli.tables import table
@@ -101,7 +101,7 @@ def _may_remove(extra: Sequence[Plan]) -> bool:
     for plan in extra:
         click.echo(plan.name)
     click.echo()
-    return confirm(SURE)
+    return is_sure()
 
 
 def _carry_out(prepared: Sequence[Prepared], extra: Sequence[Plan], context: Context, *, quiet: bool) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from machine import runner
-from machine.errors import MachineError
+from machine.errors import MachineError, Page
 from machine.guestimage.disk import GRUB_LIBRARY
 from machine.guestimage.recipe import ImagePlan
 from machine.model.arch import Arch
@@ -97,7 +97,9 @@ def find_problem(facts: HostFacts, plan: ImagePlan) -> MachineError | None:
     for folder, (free, needed) in facts.space.items():
         if free < needed:
             return MachineError(
-                f"not enough space in {folder} for the build: {needed / 1e9:.1f} GB needed, {free / 1e9:.1f} GB free"
+                f"not enough space in {folder} for the build: {needed / 1e9:.1f} GB needed, {free / 1e9:.1f} GB free",
+                hint="free some space, for example with: machine image prune",
+                page=Page.HOST_DISK_FULL,
             )
     return None
 

@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from machine import lock
-from machine.errors import DeadlineError, DiskError
+from machine.errors import DeadlineError, DiskError, Page
 from machine.files import disk_errors, fsync_directory, fsync_file, make_directory
 from machine.image.base import BaseImage, read_base, read_description, write_description
 from machine.image.intact import NOTE, has_changed
@@ -157,6 +157,7 @@ class ImageCache:
                 f"not enough space for the image in {self._directory}: it needs at least {needed // _MIB} MiB, and"
                 f" {free // _MIB} MiB are free",
                 hint="free some space, for example with: machine image prune",
+                page=Page.HOST_DISK_FULL,
             )
 
     def publish(self, base: BaseImage, workspace: Path) -> None:

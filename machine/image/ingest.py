@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Protocol
 
-from machine.errors import DiskError, MachineError, NotFoundError, ProgramError, reason_of
+from machine.errors import DiskError, MachineError, NotFoundError, Page, ProgramError, reason_of
 from machine.files import sha256_of
 from machine.image.base import BaseImage
 from machine.image.cache import ImageCache
@@ -244,7 +244,9 @@ class Ingest:
         try:
             self._tools.check(image)
         except ProgramError as error:
-            raise MachineError(f"{_name(artifact)} is damaged or cut short", details=error.details) from error
+            raise MachineError(
+                f"{_name(artifact)} is damaged or cut short", details=error.details, page=Page.CHECKSUM
+            ) from error
 
     def _base_of(self, artifact: Artifact, checked: _Checked, image: Path, *, has_checksum: bool) -> BaseImage:
         signer = checked.signer
@@ -289,6 +291,7 @@ def _mismatch(artifact: Artifact, what: str) -> MachineError:
     return MachineError(
         f"{_name(artifact)} is not the expected file: {what}",
         hint="nothing was stored; try again, and do not use the image if this happens again",
+        page=Page.CHECKSUM,
     )
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Protocol, Self
 
-from machine.errors import MachineError, reason_of
+from machine.errors import MachineError, Page, reason_of
 from machine.files import FILE_PRIVATE, disk_errors
 
 if sys.version_info >= (3, 14):
@@ -176,7 +176,7 @@ def _decompress(packed: _Counted, magic: bytes, name: str) -> Iterator[bytes]:
         try:
             content = decoder.decompress(data, _OUTPUT_BYTES)
         except _DAMAGED as error:
-            raise MachineError(f"{name} is damaged: {reason_of(error)}") from error
+            raise MachineError(f"{name} is damaged: {reason_of(error)}", page=Page.CHECKSUM) from error
         if content:
             yield content
         if not decoder.eof:
@@ -188,9 +188,11 @@ def _decompress(packed: _Counted, magic: bytes, name: str) -> Iterator[bytes]:
         if not data:
             return
         if not data.startswith(magic):
-            raise MachineError(f"{name} has at least {len(data)} bytes of other data after its compressed data")
+            raise MachineError(
+                f"{name} has at least {len(data)} bytes of other data after its compressed data", page=Page.CHECKSUM
+            )
         decoder = new_decoder()
-    raise MachineError(f"{name} is cut short: its compressed data is incomplete")
+    raise MachineError(f"{name} is cut short: its compressed data is incomplete", page=Page.CHECKSUM)
 
 
 class _SparseWriter:
@@ -280,7 +282,7 @@ def identify(head: bytes, name: str) -> DiskFormat:
         raise MachineError(f"{name} is empty")
     if head.startswith(b"QFI\xfb"):
         if len(head) < _QCOW2_V3_BYTES:
-            raise MachineError(f"{name} is damaged or cut short")
+            raise MachineError(f"{name} is damaged or cut short", page=Page.CHECKSUM)
         _, version, backing = _QCOW2_HEADER.unpack_from(head)
         features = head[_QCOW2_FEATURES_AT : _QCOW2_FEATURES_AT + 8] if version >= 3 else b""
         if backing:

@@ -26,6 +26,6 @@ def enable(name: str, context: Context, report: Reporter, *, on_demand: bool = F
     return path
 
 
-def disable(name: str, context: Context, report: Reporter) -> bool:
+def disable(name: str, context: Context) -> bool:
     """Remove the service that starts the machine at login, and return whether there was one."""
-    return login_service.remove(name, context, report)
+    return login_service.remove(name, context)

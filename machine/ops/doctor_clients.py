@@ -15,7 +15,14 @@ from machine.ops.shared.client_registration import sockets_of
 from machine.ops.shared.context import Context
 from machine.ops.shared.podman_default import default_connection_of
 from machine.podman import docker_context, legacy_connections
-from machine.podman.connections import Connection, ConnectionsFile, connection_uri, connections_file, socket_of
+from machine.podman.connections import (
+    Connection,
+    ConnectionsFile,
+    connection_uri,
+    connections_file,
+    next_default,
+    socket_of,
+)
 from machine.store.filesystem import DirectoryFacts
 from machine.store.paths import MachinePaths
 
@@ -75,7 +82,7 @@ def default_connection_check(
     if not is_missing:
         return ok(_DEFAULT, f"{default.name}, which leads to {default.uri} and is no machine on this host")
     remove = f"podman system connection rm {default.name}"
-    other = next((name for name in machines if name != default.name), None)
+    other = next_default([name for name in machines if name != default.name], rootful=())
     return warning(
         _DEFAULT,
         f"{default.name} leads to {default.uri}, which is gone and belongs to no machine",

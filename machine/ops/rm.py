@@ -91,6 +91,6 @@ def remove(name: str, context: Context, report: Reporter, *, force: bool, kept: 
         with drafts.names_lock(context.roots):
             check_unprotected(name, context)
             ClientRegistration(context).unregister(name, report)
-            login_service.remove(name, context, report)
+            login_service.remove(name, context)
             drafts.remove(context.roots, name)
     send_event(Event.REMOVE, name, context)

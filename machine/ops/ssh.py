@@ -16,7 +16,7 @@ from machine.ssh.client import check_user
 from machine.ssh.command import SSH_FAILED, SshTarget, session_argv
 from machine.ssh.greeting import greets
 from machine.ssh.refusal import refusal
-from machine.store.names import machine_names
+from machine.store.names import NO_MACHINES, machine_names
 
 # ssh has failed already, and the user waits for the reason.
 _GREETING_S = 3.0
@@ -52,7 +52,7 @@ def split_words(words: Sequence[str], machines: Sequence[str]) -> tuple[str, Seq
 def _how_to_name_one(words: Sequence[str], machines: Sequence[str]) -> str:
     """Return a hint for a command line that names no machine, when there is no default machine."""
     if not machines:
-        return "there are no machines; make one with: machine init"
+        return NO_MACHINES
     near = similar_words(words[0], machines) if words else []
     if near:
         return f"did you mean {' or '.join(near)}?"

@@ -9,6 +9,9 @@ from machine.errors import NotFoundError
 from machine.model.names import DEFAULT_MACHINE, similar_words
 from machine.store.paths import MachinePaths, Roots
 
+NO_MACHINES = "there are no machines; make one with: machine init"
+"""The hint for a command that needs a machine, if none exists."""
+
 
 def machine_names(roots: Roots) -> list[str]:
     """Return the sorted names of all machines. Incomplete machines, whose names begin with a dot, are left out."""
@@ -48,7 +51,9 @@ def exists(roots: Roots, name: str) -> bool:
 
 def _suggest(name: str, names: Sequence[str]) -> str | None:
     """Return a hint that suggests names similar to `name`. If `name` is the default name, suggest all names."""
-    if name == DEFAULT_MACHINE and names:
+    if name == DEFAULT_MACHINE and not names:
+        return NO_MACHINES
+    if name == DEFAULT_MACHINE:
         return f"add the name of a machine that exists: {', '.join(names)}"
     near = similar_words(name, names)
     return f"did you mean {' or '.join(near)}?" if near else None

@@ -33,7 +33,8 @@ def test_stopping_a_stopped_machine_is_success(world: World, stopped_box: str) -
 
 def test_ssh_into_a_stopped_machine_is_refused(world: World, stopped_box: str) -> None:
     refused = world.machine("ssh", "box", "true")
-    assert (refused.status, refused.stderr) == (125, 'Error: vm "box" is not running\n')
+    line = 'Error: vm "box" is not running; start it with: machine start box\n'
+    assert (refused.status, refused.stderr) == (125, line)
 
 
 def test_machine_that_was_changed_starts_as_it_was_asked_to(world: World, crate: Change) -> None:

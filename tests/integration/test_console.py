@@ -222,7 +222,7 @@ def test_console_of_a_machine_that_does_not_run_is_refused(world: World, tmp_pat
     world.init("box", disk)
     before = world.files()
     assert with_input(world, b"", "console", "box") == Outcome(
-        status=125, stdout="", stderr='Error: vm "box" is not running\n'
+        status=125, stdout="", stderr='Error: vm "box" is not running; start it with: machine start box\n'
     )
     assert with_input(world, b"", "console", "other").stderr == "Error: other: VM does not exist\n"
     assert world.files() == before

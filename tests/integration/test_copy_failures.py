@@ -327,7 +327,8 @@ def test_users_own_keys_agent_and_known_hosts_take_no_part(guest: Guest) -> None
 def test_machine_that_does_not_run_or_is_not_there(short_path: Path) -> None:
     world = make_world(short_path / "w")
     save_machine(make_roots(world.home), make_record("box"))
-    assert world.machine("cp", "/etc/passwd", "box:x").stderr == 'Error: vm "box" is not running\n'
+    line = 'Error: vm "box" is not running; start it with: machine start box\n'
+    assert world.machine("cp", "/etc/passwd", "box:x").stderr == line
     assert world.machine("cp", "a", "no:x").stderr == "Error: no: VM does not exist\n"
     (world.root / "a:b").touch()
     assert world.machine("cp", "a:b", "/tmp/x").stderr == (

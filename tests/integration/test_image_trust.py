@@ -66,9 +66,9 @@ def test_trailing_garbage(ending: bytes, world: World, images: Images, server: I
     url = server.add("/disk.xz", images.xz.read_bytes() + ending)
     outcome = world.machine("image", "pull", url)
     assert outcome.status == 125
-    assert outcome.stderr.splitlines()[-1].startswith(
-        (f"Error: {url} has at least ", f"Error: {url} is damaged: ", f"Error: {url} is cut short")
-    )
+    error, page = outcome.stderr.splitlines()[-2:]
+    assert page == "  see the documentation: troubleshooting#checksum"
+    assert error.startswith((f"Error: {url} has at least ", f"Error: {url} is damaged: ", f"Error: {url} is cut short"))
     assert not list(world.cache.glob("sha256-*"))
 
 
@@ -87,9 +87,9 @@ def test_disk_without_room_is_told_before_anything_is_written(
     world.cache.symlink_to(small_disk)
     outcome = pull(world, base)
     assert outcome.status == 125
-    assert outcome.stderr.splitlines()[-1].startswith(
-        f"Error: not enough space for the image in {world.cache}: it needs at least "
-    )
+    error, page = outcome.stderr.splitlines()[-2:]
+    assert page == "  see the documentation: troubleshooting#disk-full-host"
+    assert error.startswith(f"Error: not enough space for the image in {world.cache}: it needs at least ")
     assert not list(small_disk.rglob("*.part"))
 
 

@@ -112,7 +112,7 @@ def test_command_that_reports_works_without_stderr(closed: str, world: World) ->
 @pytest.mark.parametrize("stdin", ["</dev/null", "<&-", "<<E\nE"], ids=["null", "closed", "empty"])
 def test_prompt_that_nobody_answers_is_podmans_error(stdin: str, words: tuple[str, ...], box: World) -> None:
     status, stdout, stderr = run(box, *words, script=f'exec "$@" {stdin}')
-    assert (status, stderr) == (125, "Error: EOF\n")
+    assert (status, stderr) == (125, "Error: EOF; to go on without a question, add --force\n")
     assert stdout.endswith("Are you sure you want to continue? [y/N] ")
     assert make_roots(box.home).machine("box").record.exists()
 

@@ -516,5 +516,6 @@ def test_machine_that_does_not_run_is_refused(words: list[str], short_path: Path
     save_machine(make_roots(world.home), make_record())
     before = world.files()
     done = world.machine(*words, "box")
-    assert (done.status, done.stdout, done.stderr) == (125, "", 'Error: vm "box" is not running\n')
+    line = 'Error: vm "box" is not running; start it with: machine start box\n'
+    assert (done.status, done.stdout, done.stderr) == (125, "", line)
     assert world.files() == before

@@ -69,7 +69,7 @@ def test_reset_asks_as_podman_does_and_removes_everything(box: World, golden: Go
     refused = box.machine("reset", stdin="n\n")
     golden.matches(transcript(box, refused, "reset", stdin="n\n"))
     nobody = box.machine("reset", stdin="")
-    assert (nobody.status, nobody.stderr) == (125, "Error: EOF\n")
+    assert (nobody.status, nobody.stderr) == (125, "Error: EOF; to go on without a question, add --force\n")
     assert (box.machines / "box" / "disk.qcow2").exists()
     with starting(box) as process:
         box.must("reset", "--force")

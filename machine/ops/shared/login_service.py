@@ -61,7 +61,8 @@ def install(name: str, program: Path, context: Context, report: Reporter, *, on_
                 make_directory(link.parent)
                 link.unlink(missing_ok=True)
                 link.symlink_to(path)
-            _reload(report)
+            if not _reload():
+                report.notice("No user systemd is running; the service takes effect at your next login")
             if not lingers(context.user):
                 report.notice(f"To start {name} when the host boots, even without a login, run: loginctl enable-linger")
         case HostOS.MACOS:
@@ -71,7 +72,7 @@ def install(name: str, program: Path, context: Context, report: Reporter, *, on_
     return path
 
 
-def remove(name: str, context: Context, report: Reporter) -> bool:
+def remove(name: str, context: Context) -> bool:
     """Remove a machine's service, and return whether there was one. The machine itself may no longer exist."""
     path = service_file(name, context)
     is_linux = context.host.os is HostOS.LINUX
@@ -83,7 +84,7 @@ def remove(name: str, context: Context, report: Reporter) -> bool:
         for file in files:
             file.unlink(missing_ok=True)
     if is_linux:
-        _reload(report)
+        _reload()
     return True
 
 
@@ -93,7 +94,7 @@ def rename(old: str, new: str, context: Context, report: Reporter) -> None:
     if path.exists():
         on_demand = _ON_DEMAND.encode() in path.read_bytes()
         install(new, current_program(), context, report, on_demand=on_demand)
-        remove(old, context, report)
+        remove(old, context)
 
 
 def installed(context: Context) -> dict[str, str | None]:
@@ -166,10 +167,9 @@ def _write(path: Path, content: str | bytes) -> None:
     write_atomic(path, content, mode=FILE_PRIVATE)  # proxy variables may contain passwords
 
 
-def _reload(report: Reporter) -> None:
-    """If the user's systemd is running, make it read its units again. Otherwise, report that the next login does so."""
+def _reload() -> bool:
+    """Make the user's systemd read its units again, and return whether it is running."""
     with contextlib.suppress(MachineError):
         done = runner.run(["systemctl", "--user", "daemon-reload"], timeout_s=_PROGRAM_S, check=False)
-        if done.returncode == 0:
-            return
-    report.notice("No user systemd is running; the service takes effect at your next login")
+        return done.returncode == 0
+    return False

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from machine.errors import GuestError, MachineError
+from machine.errors import GuestError, MachineError, Page
 from machine.model.state import MachineState, State
 from machine.ops.shared.context import Context
 from machine.ops.shared.state import machine_state
@@ -55,10 +55,10 @@ def unreachable_error(name: str, state: MachineState) -> MachineError | None:
     """Return the error if a machine in this state cannot answer. If the machine may answer, return None."""
     match state.state:
         case State.STOPPED | State.SUSPENDED:
-            return MachineError(f'vm "{name}" is not running')
+            return MachineError(f'vm "{name}" is not running', hint=f"start it with: machine start {name}")
         case State.PAUSED:
             reason = f": {state.reason}" if state.reason else ""
-            return GuestError(f'the guest of "{name}" is paused{reason}')
+            return GuestError(f'the guest of "{name}" is paused{reason}', page=Page.PAUSED)
         case _:
             return None
 

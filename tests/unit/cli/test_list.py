@@ -228,20 +228,22 @@ def test_unknown_machine_is_told_by_every_verb(words: tuple[str, ...], machine: 
 
 
 def test_default_machine_is_meant_where_none_is_named(machine: Machine) -> None:
+    line = "podman-machine-default: VM does not exist; there are no machines; make one with: machine init"
     for verb in ("start", "stop", "ssh", "rm"):
-        hint = "; there are no machines; make one with: machine init" if verb == "ssh" else ""
-        assert machine(verb).stderr == f"Error: podman-machine-default: VM does not exist{hint}\n"
+        assert machine(verb).stderr == f"Error: {line}\n"
 
 
 def test_ssh_into_a_machine_that_does_not_run(machine: Machine, roots: Roots) -> None:
     save_machine(roots, make_record("box"))
     outcome = machine("ssh", "box")
-    assert (outcome.status, outcome.stderr) == (125, 'Error: vm "box" is not running\n')
+    line = 'Error: vm "box" is not running; start it with: machine start box\n'
+    assert (outcome.status, outcome.stderr) == (125, line)
 
 
 def test_words_that_are_no_machine_are_a_command_for_the_default_one(machine: Machine, roots: Roots) -> None:
     save_machine(roots, make_record("podman-machine-default"))
-    assert machine("ssh", "uname", "-a").stderr == 'Error: vm "podman-machine-default" is not running\n'
+    line = 'Error: vm "podman-machine-default" is not running; start it with: machine start podman-machine-default\n'
+    assert machine("ssh", "uname", "-a").stderr == line
 
 
 def test_home_that_is_a_file_is_told_in_one_line(

@@ -64,7 +64,10 @@ def test_missing_user_namespaces_are_one_line() -> None:
 
 def test_full_disk_is_said_before_the_build() -> None:
     facts = replace(GOOD, space={Path("/data"): (1_000_000_000, 2_500_000_000)})
-    assert line_of(facts) == "not enough space in /data for the build: 2.5 GB needed, 1.0 GB free"
+    assert line_of(facts) == (
+        "not enough space in /data for the build: 2.5 GB needed, 1.0 GB free; free some space, for example with: "
+        "machine image prune"
+    )
 
 
 def test_needs_of_folders_on_one_disk_add_up(tmp_path: Path) -> None:

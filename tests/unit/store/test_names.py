@@ -40,7 +40,7 @@ def hint_for(name: str, roots: Roots) -> str | None:
 
 def test_missing_default_machine_names_those_that_exist(tmp_path: Path) -> None:
     roots = make_roots(tmp_path)
-    assert hint_for("podman-machine-default", roots) is None
+    assert hint_for("podman-machine-default", roots) == "there are no machines; make one with: machine init"
     save_machine(roots, make_record(name="web"))
     save_machine(roots, make_record(name="box"))
     assert hint_for("podman-machine-default", roots) == "add the name of a machine that exists: box, web"

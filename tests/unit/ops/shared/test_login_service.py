@@ -51,10 +51,10 @@ def test_launch_agent_comes_and_goes(mac: Context, asked: Path) -> None:
     assert path.stat().st_mode & 0o777 == 0o600
     assert asked.read_text() == "enable gui/1000/org.boot2podman.box\n"
     assert login_service.installed(mac) == {"box": str(PROGRAM)}
-    assert login_service.remove("box", mac, SilentReporter())
+    assert login_service.remove("box", mac)
     assert login_service.installed(mac) == {}
     assert not path.exists()
-    assert not login_service.remove("box", mac, SilentReporter())
+    assert not login_service.remove("box", mac)
 
 
 def test_no_service_for_a_machine_that_is_not_there(mac: Context) -> None:
