@@ -10,10 +10,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from machine.sockets import listener_pid
+from scripts.bench_chart import Chart, toml_option, write_chart
 
 REPEAT = 7
 MACHINE = os.fspath(Path(sys.executable).with_name("machine"))
@@ -74,11 +76,20 @@ def seconds(action: Callable[[], object]) -> float:
     return time.monotonic() - began
 
 
-def show(what: str, ratio: float, target: float, detail: str) -> None:
+@dataclass(frozen=True)
+class Result:
+    """A ratio that was measured."""
+
+    what: str
+    ratio: float
+
+
+def show(what: str, ratio: float, target: float, detail: str) -> Result:
     print(f"{what:34} {ratio:6.2f}   target {target:g}   ({detail})", flush=True)
+    return Result(what, ratio)
 
 
-def bench_ls(bench: Bench) -> None:
+def bench_ls(bench: Bench) -> Iterator[Result]:
     """Run the commands in turn and compare the best times, since noise only ever adds to them."""
     request = {"_MACHINE_COMPLETE": "bash_complete", "COMP_WORDS": "machine start b", "COMP_CWORD": "2"}
     bare, ls, completion = [], [], []
@@ -88,10 +99,10 @@ def bench_ls(bench: Bench) -> None:
         completion.append(seconds(lambda: bench.run([MACHINE], request)))
     for what, times, target in (("ls", ls, 5.0), ("completion of a name", completion, 8.0)):
         detail = f"{min(times) * 1000:.0f} ms / {min(bare) * 1000:.0f} ms"
-        show(f"{what} / python -c pass", min(times) / min(bare), target, detail)
+        yield show(f"{what} / python -c pass", min(times) / min(bare), target, detail)
 
 
-def bench_init(bench: Bench) -> None:
+def bench_init(bench: Bench) -> Iterator[Result]:
     base = next((bench.home / "cache" / "images").glob("sha256-*/image.qcow2"))
     copies, inits = [], []
     for number in range(REPEAT):
@@ -103,12 +114,12 @@ def bench_init(bench: Bench) -> None:
         inits.append(seconds(lambda name=name: bench.machine(*INIT, name)))  # type: ignore[misc]
         bench.machine("rm", "--force", name)
     detail = f"{min(inits):.2f} s / {min(copies):.2f} s"
-    show("init of a cached image / a copy", min(inits) / min(copies), 0.5, detail)
+    yield show("init of a cached image / a copy", min(inits) / min(copies), 0.5, detail)
     show("init of a cached image, seconds", min(inits), 0.6, "absolute")
-    bench_init_of_a_file(bench, base)
+    yield bench_init_of_a_file(bench, base)
 
 
-def bench_init_of_a_file(bench: Bench, base: Path) -> None:
+def bench_init_of_a_file(bench: Bench, base: Path) -> Result:
     """Run init from a file that was read before, in turn with a bare Python; podman registers each machine."""
     file = bench.root / "file.qcow2"
     shutil.copyfile(base, file)
@@ -119,7 +130,7 @@ def bench_init_of_a_file(bench: Bench, base: Path) -> None:
         bare.append(seconds(lambda: bench.run([sys.executable, "-c", "pass"])))
         inits.append(seconds(lambda name=f"file{number}": bench.machine(*words, name)))  # type: ignore[misc]
     detail = f"{min(inits):.2f} s / {min(bare) * 1000:.0f} ms"
-    show("init of an unchanged file / python -c pass", min(inits) / min(bare), FILE_INIT, detail)
+    return show("init of an unchanged file / python -c pass", min(inits) / min(bare), FILE_INIT, detail)
 
 
 def bare_boot(bench: Bench, name: str) -> tuple[float, float]:
@@ -225,20 +236,33 @@ def bench_stop(bench: Bench, name: str) -> None:
     show("stop with a container, seconds", taken, 20, "absolute, TCG")
 
 
+def commands_chart(results: Sequence[Result]) -> Chart:
+    return Chart(
+        name="commands",
+        title="Time relative to the reference after the slash (less is better)",
+        groups=[result.what for result in results],
+        series={"now": [result.ratio for result in results]},
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("what", nargs="*", choices=["ls", "init", "start", []], help="what to measure (default: all)")
     parser.add_argument("--rounds", type=int, default=2, help="boots of each kind")
+    toml_option(parser)
     arguments = parser.parse_args()
     wanted = arguments.what or ["ls", "init", "start"]
     root = Path(tempfile.mkdtemp(prefix="b2p-", dir="/tmp"))
     bench = Bench(root)
     try:
         bench.machine(*INIT, "first")
+        found: list[Result] = []
         if "ls" in wanted:
-            bench_ls(bench)
+            found += bench_ls(bench)
         if "init" in wanted:
-            bench_init(bench)
+            found += bench_init(bench)
+        if found:
+            write_chart(commands_chart(found), arguments.toml)
         if "start" in wanted:
             bench_start(bench, arguments.rounds)
     finally:

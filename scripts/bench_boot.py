@@ -20,6 +20,7 @@ from pathlib import Path
 
 from machine.sockets import listener_pid
 from scripts.bench import CACHE, INIT, Bench, seconds, show
+from scripts.bench_chart import Chart, toml_option, write_chart
 
 # The last revision before the guest's boot was cut.
 BEFORE = "f10c319"
@@ -62,6 +63,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="scripts/bench boot")
     parser.add_argument("--against", default=BEFORE, help="the revision that builds the other image")
     parser.add_argument("--rounds", type=int, default=3)
+    toml_option(parser)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="boot") as directory:
         root = Path(directory)
@@ -84,6 +86,14 @@ def main() -> None:
         ):
             medians = statistics.median(ours), statistics.median(theirs)
             show(f"{which} {what}", medians[0] / medians[1], target, f"{medians[0]:.1f} s / {medians[1]:.1f} s")
+    ratios = [statistics.median(new.qemu_s[which]) / statistics.median(old.qemu_s[which]) for which in TARGETS]
+    chart = Chart(
+        name="boot",
+        title="QEMU's processor time (less is better)",
+        groups=[f"{which} start" for which in TARGETS],
+        series={"before": [1.0] * len(ratios), "now": ratios},
+    )
+    write_chart(chart, arguments.toml)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from statistics import median
 
@@ -22,10 +23,13 @@ from machine.model.arch import Arch
 from machine.ops.image_build import RECIPE
 from machine.report import SilentReporter
 from scripts.bench import Bench
+from scripts.bench_chart import Chart, toml_option, write_chart
 
 NAME = "folders"
 TREE_FILES, TAR_FILES, RANDOM_READS = 20_000, 5000, 1000
 DRIVERS = ("virtiofs", "9p", "sshfs")
+GROUPS = {"write": "write", "read": "read", "random": "4 KiB at random", "status": "git status", "untar": "untar"}
+"""What SCRIPT measures, and its name in the chart."""
 
 # Run as root in the guest, with the arguments DIRECTORY MEBIBYTES; prints one JSON object. bash's `time` has
 # milliseconds.
@@ -121,13 +125,15 @@ def prepare(bench: Bench, shared: Path) -> None:
     bench.machine("ssh", NAME, "tar -C /var/tmp/own --no-same-owner -xf /var/tmp/tree.tar && rm /var/tmp/tree.tar")
 
 
-def show(driver: str, folder: list[dict[str, float]], own: list[dict[str, float]], mebibytes: int) -> None:
-    for name in ("write", "read", "random", "status", "untar"):
+def show(driver: str, folder: list[dict[str, float]], own: list[dict[str, float]], mebibytes: int) -> Iterator[float]:
+    """Print how much longer each step takes than on the guest's own disk, and yield that."""
+    for name in GROUPS:
         theirs, ours = (median(each[name] for each in rounds) for rounds in (folder, own))
         amount = {"write": mebibytes / theirs, "read": mebibytes / theirs, "random": RANDOM_READS / theirs}.get(name)
         unit = "" if amount is None else f", {amount:.0f} {'reads' if name == 'random' else 'MiB'}/s"
         line = f"{driver:9} {name:8} {theirs / ours:7.2f} x the disk's time   ({theirs:.2f} s / {ours:.2f} s{unit})"
         print(line, flush=True)
+        yield theirs / ours
 
 
 def main() -> None:
@@ -137,6 +143,7 @@ def main() -> None:
     parser.add_argument("--files", type=int, default=TREE_FILES, help="number of files in the git repository")
     parser.add_argument("--drivers", nargs="+", choices=DRIVERS, default=DRIVERS)
     parser.add_argument("--cache", type=Path, help="directory for the guest image")
+    toml_option(parser)
     arguments = parser.parse_args()
     if "virtiofs" in arguments.drivers and max_open_files() < arguments.files * 1.05:
         parser.error(
@@ -151,6 +158,7 @@ def main() -> None:
         size = ("--disk-size", "12", "--memory", "1024", "--cpus", "2")
         volume = ("--volume", f"{shared}:/mnt/shared", "--volume-driver", arguments.drivers[0])
         bench.machine("init", "--image", "boot2podman", *size, *volume, NAME)
+        series: dict[str, list[float]] = {}
         for driver in arguments.drivers:
             bench.machine("set", "--volume-driver", driver, NAME)
             bench.machine("start", "--quiet", NAME)
@@ -161,8 +169,11 @@ def main() -> None:
                 for _ in range(arguments.rounds)
             ]
             folder, own = (list(column) for column in zip(*rounds, strict=True))
-            show(driver, folder, own, arguments.mebibytes)
+            series[driver] = list(show(driver, folder, own, arguments.mebibytes))
             bench.machine("stop", NAME)
+        title = "Time relative to the guest's own disk (less is better)"
+        chart = Chart(name="folders", title=title, groups=list(GROUPS.values()), series=series)
+        write_chart(chart, arguments.toml)
     finally:
         for name in bench.machine("ls", "-n", "-q").split():
             bench.machine("rm", "--force", name.rstrip("*"))

@@ -23,6 +23,7 @@ from statistics import median, quantiles
 from machine.deadline import Deadline
 from machine.store.ssh_ports import choose
 from scripts.bench import Bench, import_busybox, memory_mb, seconds, show
+from scripts.bench_chart import Chart, toml_option, write_chart
 from scripts.bench_port_drivers import NAME, Driver, Guest, fetch_tools
 
 ROUNDS, BYTES, REQUESTS = 5, 24_000_000, 80
@@ -134,12 +135,18 @@ def rounds(guest: Guest, all_figures: Sequence[Figures], count: int) -> None:
                 guest.sh("echo 1 >/sys/devices/system/cpu/cpu1/online")
 
 
-def show_figures(all_figures: Sequence[Figures], reference: Figures) -> None:
-    """Print medians and their ratios to `reference`: above 1 is better, for latency below 1."""
+def show_figures(all_figures: Sequence[Figures], reference: Figures) -> dict[str, list[float]]:
+    """Print medians and their ratios to `reference`: above 1 is better, for latency below 1.
+
+    Return the ratios of the throughput out of the guest and into it, for each driver but the reference.
+    """
+    series: dict[str, list[float]] = {}
     print(f"{'driver':36} {'out MB/s':>8} {'in MB/s':>8} {'p50 ms':>7} {'p99 ms':>7}   x {reference.driver.name}")
     for figures in all_figures:
         out = median(own / other for own, other in zip(figures.outward, reference.outward, strict=True))
         into = median(own / other for own, other in zip(figures.inward, reference.inward, strict=True))
+        if figures is not reference:
+            series[figures.driver.name] = [out, into]
         row = figures.row
         ratios = (
             f"out {out:.2f}  in {into:.2f}  p50 {row[2] / reference.row[2]:.2f}  p99 {row[3] / reference.row[3]:.2f}"
@@ -147,14 +154,15 @@ def show_figures(all_figures: Sequence[Figures], reference: Figures) -> None:
         print(
             f"{figures.driver.name:36} {row[0]:8.1f} {row[1]:8.1f} {row[2]:7.1f} {row[3]:7.1f}   {ratios}", flush=True
         )
+    return series
 
 
-def bench_ports(bench: Bench, guest: Guest, count: int) -> None:
+def bench_ports(bench: Bench, guest: Guest, count: int) -> Chart:
     slirp = guest.slirp("slirp")
     drivers = [slirp, guest.master_forward(), guest.plain_ssh("ssh -L"), guest.gvproxy(), guest.passt()]
     all_figures = [Figures(driver=driver) for driver in drivers]
     rounds(guest, all_figures, count)
-    show_figures(all_figures, all_figures[3])
+    series = show_figures(all_figures, all_figures[3])
     print(f"\n{SHORT // count * count} short connections, {AT_ONCE} at once; memory and idle CPU of their forwarders")
     bursts = [[burst(driver, SHORT // count) for driver in drivers] for _ in range(count)]
     idle = idle_percent({driver.pid for driver in drivers})
@@ -167,6 +175,8 @@ def bench_ports(bench: Bench, guest: Guest, count: int) -> None:
         print(f"{driver.name:36} {served} served, {speed:.0f}/s ({ratio:.2f} x gvproxy); {process}")
     print()
     bench_published(bench, count)
+    title = "Throughput relative to gvproxy (more is better)"
+    return Chart(name="ports", title=title, groups=["out of the guest", "into the guest"], series=series)
 
 
 def bench_published(bench: Bench, count: int) -> None:
@@ -220,6 +230,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--trials", action="store_true", help="measure variants of our own drivers instead")
     parser.add_argument("--rounds", type=int, default=ROUNDS)
+    toml_option(parser)
     arguments = parser.parse_args()
     root = Path(tempfile.mkdtemp(prefix="b2p-", dir="/tmp"))
     bench = Bench(root)
@@ -230,7 +241,7 @@ def main() -> None:
             if arguments.trials:
                 bench_trials(guest, arguments.rounds)
             else:
-                bench_ports(bench, guest, arguments.rounds)
+                write_chart(bench_ports(bench, guest, arguments.rounds), arguments.toml)
     finally:
         for name in bench.machine("ls", "-n", "-q").split():
             bench.machine("rm", "--force", name.rstrip("*"))

@@ -175,30 +175,37 @@ def _arrow(arrow: Arrow) -> str:
 
 # Bars
 
-_BAR, _GAP, _LEFT, _RIGHT, _TOP = 16, 14, 150, 70, 44
+_BAR, _GAP, _RIGHT, _TOP = 16, 14, 70, 44
+_LETTER = 7.5
+"""About the width of a letter."""
 
 
-def bars(title: str, groups: Sequence[str], series: Mapping[str, Sequence[float]]) -> str:
-    """Draw horizontal bars, a group for each name in `groups` with a bar for each series."""
+def bars(title: str, measured: str, groups: Sequence[str], series: Mapping[str, Sequence[float]]) -> str:
+    """Draw horizontal bars, a group for each name in `groups` with a bar for each series.
+
+    `measured` says when and on what the figures were measured.
+    """
     width = 700
     group_height = _BAR * len(series) + _GAP
-    height = _TOP + group_height * len(groups) + 34
-    scale = (width - _LEFT - _RIGHT) / max(value for values in series.values() for value in values)
+    height = _TOP + group_height * len(groups) + 52
+    left = max(150, round(_LETTER * max(map(len, groups))))
+    scale = (width - left - _RIGHT) / max(value for values in series.values() for value in values)
     parts = [_text(_PAD, 24, title, bold=True)]
     for row, group in enumerate(groups):
         y = _TOP + row * group_height
-        parts.append(_text(_LEFT - 8, y + _BAR * len(series) / 2 + 5, group, anchor="end"))
+        parts.append(_text(left - 8, y + _BAR * len(series) / 2 + 5, group, anchor="end"))
         for number, (values, colour) in enumerate(zip(series.values(), _COLOURS, strict=False)):
             top = y + number * _BAR
             length = values[row] * scale
             parts.append(
-                f'<rect x="{_LEFT}" y="{top}" width="{length:.1f}" height="{_BAR - 3}" rx="2" fill="{colour}"/>'
+                f'<rect x="{left}" y="{top}" width="{length:.1f}" height="{_BAR - 3}" rx="2" fill="{colour}"/>'
             )
-            parts.append(_text(_LEFT + length + 6, top + 11, f"{values[row]:g}", size=11))
+            parts.append(_text(left + length + 6, top + 11, f"{values[row]:g}", size=11))
     for number, (name, colour) in enumerate(zip(series, _COLOURS, strict=False)):
-        x = _LEFT + number * 150
-        parts.append(f'<rect x="{x}" y="{height - 24}" width="12" height="12" rx="2" fill="{colour}"/>')
-        parts.append(_text(x + 18, height - 14, name, size=12))
+        x = left + number * 150
+        parts.append(f'<rect x="{x}" y="{height - 42}" width="12" height="12" rx="2" fill="{colour}"/>')
+        parts.append(_text(x + 18, height - 32, name, size=12))
+    parts.append(_text(_PAD, height - 10, measured, size=11))
     return _svg(title, (width, height), parts)
 
 
@@ -206,8 +213,8 @@ def pictures() -> dict[str, str]:
     """Draw all pictures, by file name."""
     found = {f"{name}.svg": diagram(*described) for name, described in DIAGRAMS.items()}
     for name, figures in tomllib.loads((DOCS / "benchmarks.toml").read_text()).items():
-        title, groups = figures.pop("title"), figures.pop("groups")
-        found[f"bench-{name}.svg"] = bars(title, groups, figures)
+        title, measured, groups = (figures.pop(key) for key in ("title", "measured", "groups"))
+        found[f"bench-{name}.svg"] = bars(title, measured, groups, figures)
     return found
 
 
