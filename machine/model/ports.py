@@ -14,7 +14,7 @@ EVERY = "*"
 """The text that stands for every address of the host, in what users type and in what they are shown."""
 
 _LOOPBACK = "127.0.0.1"
-_ANY_IPV4 = "0.0.0.0"  # noqa: S104  (the user asks for it)
+ANY_IPV4 = "0.0.0.0"  # noqa: S104  (the user asks for it)
 _ANY_IPV6 = "::"
 _BROADCAST = "255.255.255.255"
 
@@ -86,7 +86,7 @@ class Endpoint:
     @property
     def includes_loopback(self) -> bool:
         """Whether the port can be reached at the host's own loopback address, IPv4's or IPv6's."""
-        return self.address in ("", _ANY_IPV4, _ANY_IPV6, _LOOPBACK, "::1")
+        return self.address in ("", ANY_IPV4, _ANY_IPV6, _LOOPBACK, "::1")
 
     def sockets(self, *, ipv6: bool = True) -> tuple[Endpoint, ...]:
         """Return the endpoints of the sockets that the host listens on.
@@ -96,7 +96,7 @@ class Endpoint:
         """
         if self.address:
             return (self,)
-        addresses = [_ANY_IPV4, *([_ANY_IPV6] if ipv6 and self.protocol is Protocol.TCP else [])]
+        addresses = [ANY_IPV4, *([_ANY_IPV6] if ipv6 and self.protocol is Protocol.TCP else [])]
         return tuple(replace(self, address=address) for address in addresses)
 
 

@@ -1,18 +1,20 @@
-"""Let many connections wait at the sockets on which QEMU and ssh listen, so that a burst of clients is served at once.
+"""Duplicate the sockets on which QEMU and ssh listen: to let bursts of clients wait there, or to keep them open.
 
 QEMU lets one connection wait until it is accepted, and ssh 128. The kernel ignores the clients beyond that, and they
 try again after one second, three, seven and so on. A listening socket can be given another limit at any time. Linux
-lets a process duplicate the sockets of its own user's other processes, so no connection has to pass through us.
+lets a process duplicate the sockets of its own user's other processes, so no connection has to pass through us. When
+the other process closes its socket, clients can still connect, and wait for whoever has the duplicate.
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import os
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from machine.model.ports import Endpoint, SocketPath
 
@@ -31,11 +33,30 @@ def extend_backlog(pid: int, endpoint: Endpoint | SocketPath) -> None:
     Raises:
         OSError: the process has ended, or Linux does not let this process have the sockets of the other.
     """
-    if sys.platform == "linux":
-        for listener in _listening_sockets(pid):
-            if _is_bound_to(listener, endpoint):
-                listener.listen(_BACKLOG)
-                return
+    for listener in duplicate_listeners(pid, [endpoint]).values():
+        with listener:
+            listener.listen(_BACKLOG)
+
+
+def duplicate_listeners(
+    pid: int, endpoints: Collection[Endpoint | SocketPath]
+) -> dict[Endpoint | SocketPath, socket.socket]:
+    """Return a duplicate of each socket on which a process listens at these endpoints. Only Linux lets us have any.
+
+    Raises:
+        OSError: the process has ended, or Linux does not let this process have the sockets of the other.
+    """
+    found: dict[Endpoint | SocketPath, socket.socket] = {}
+    wanted = {_name_of(endpoint): endpoint for endpoint in endpoints}
+    if sys.platform == "linux" and wanted:
+        with contextlib.ExitStack() as unless_done:
+            for listener in _listening_sockets(pid):
+                if endpoint := wanted.pop(_bound_name(listener), None):
+                    found[endpoint] = unless_done.enter_context(listener.dup())
+                if not wanted:
+                    break
+            unless_done.pop_all()
+    return found
 
 
 def _listening_sockets(pid: int) -> Iterator[socket.socket]:
@@ -80,8 +101,10 @@ def _call(number: int, *arguments: int) -> int:
     return result
 
 
-def _is_bound_to(listener: socket.socket, endpoint: Endpoint | SocketPath) -> bool:
+def _name_of(endpoint: Endpoint | SocketPath) -> object:
+    return endpoint.path if isinstance(endpoint, SocketPath) else (endpoint.address, endpoint.port)
+
+
+def _bound_name(listener: socket.socket) -> object:
     name = listener.getsockname()
-    if isinstance(endpoint, SocketPath):
-        return bool(name == endpoint.path)
-    return listener.family is not socket.AF_UNIX and name[:2] == (endpoint.address, endpoint.port)
+    return name if listener.family is socket.AF_UNIX else name[:2]

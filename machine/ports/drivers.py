@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+import re
+import socket
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from pathlib import Path, PurePath, PurePosixPath
 
 from machine import async_runner
 from machine.errors import DeadlineError, MachineError
-from machine.model.ports import EVERY, Driver, Endpoint, Protocol, SocketPath
-from machine.ports.backlog import extend_backlog
+from machine.model.ports import ANY_IPV4, EVERY, Driver, Endpoint, Protocol, SocketPath
+from machine.ports.backlog import duplicate_listeners, extend_backlog
 from machine.ports.table import Binding
 
 log = logging.getLogger(__name__)
 
 _SSH_TIMEOUT_S = 20.0
+# In QEMU's list of connections.
+_LIST_HEAD = "Protocol[State]"
+_LISTENS = re.compile(r"^\s*(TCP|UDP)\[HOST_FORWARD\]\s+\d+\s+(\S+)\s+(\d+)\s", re.MULTILINE)
+_EVERY_IN_LIST = "*"
 
 End = str | PurePath
 """One end of an SSH forward: `ADDRESS:PORT`, or the path of a socket, which has to be quoted for ssh."""
@@ -76,6 +82,37 @@ class Drivers:
         """
         await self._listen(binding)
         self._extend_backlog(binding.driver, binding.endpoint)
+
+    async def listed(self) -> set[Endpoint] | None:
+        """Return where QEMU listens for forwards. Return None if it does not say."""
+        try:
+            text = await self._monitor("info usernet")
+        except MachineError as error:
+            log.info("QEMU does not list its forwards: %s", error)
+            return None
+        if _LIST_HEAD not in text:
+            return None
+        return {
+            Endpoint(
+                protocol=Protocol(kind.lower()),
+                address=ANY_IPV4 if address == _EVERY_IN_LIST else address,
+                port=int(port),
+            )
+            for kind, address, port in _LISTENS.findall(text)
+        }
+
+    def duplicates(self, bindings: Collection[Binding]) -> dict[Endpoint | SocketPath, socket.socket]:
+        """Return duplicates of the sockets on which the drivers listen, of the bindings and of what always stands."""
+        found: dict[Endpoint | SocketPath, socket.socket] = {}
+        for driver in Driver:
+            own = [one.endpoint for one in bindings if one.driver is driver]
+            pid = self._pid(driver)
+            if pid is not None:
+                try:
+                    found |= duplicate_listeners(pid, [*self._standing.get(driver, ()), *own])
+                except OSError as error:
+                    log.info("the sockets of %s are not kept open: %s", driver, error)
+        return found
 
     async def _listen(self, binding: Binding) -> None:
         match binding:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Container, Iterable
+import socket
+from collections.abc import Callable, Container, Iterable, Sequence
 from pathlib import Path
 
 from machine.errors import MachineError
@@ -14,7 +15,7 @@ from machine.ports.drivers import Drivers
 from machine.ports.holder import host_has_ipv6
 from machine.ports.limits import DEFAULT_LIMITS, PublishLimits, refusal
 from machine.ports.listeners import NOBODY, Listeners, Predecessor
-from machine.ports.table import Table
+from machine.ports.table import Binding, Table
 
 log = logging.getLogger(__name__)
 
@@ -25,9 +26,10 @@ _MAX_RETRY_S = 15.0
 class Forwarding:
     """Grants forwards, and opens them again whenever a new SSH master has connected.
 
-    The forwards are saved in `table_file` for a later supervisor. A forward waits while its driver is down. `slirp`
-    says whether there is QEMU's network. If a forward cannot be opened, `on_failure` is called with the reason, and the
-    forward is tried again later. When all forwards are open, `on_failure` is called with None.
+    The forwards are saved in `table_file` for a later supervisor. A forward waits while its driver is down. If a
+    forward cannot be opened, `on_failure` is called with the reason, and the forward is tried again later. When all
+    forwards are open, `on_failure` is called with None. `standing` are the bindings that QEMU always has, by its
+    command line or opened here. It is None where there is no QEMU.
     """
 
     def __init__(
@@ -38,20 +40,21 @@ class Forwarding:
         on_failure: Callable[[str | None], None],
         limits: PublishLimits = DEFAULT_LIMITS,
         predecessor: Predecessor = NOBODY,
-        *,
-        slirp: bool = True,
+        standing: Sequence[Binding] | None = (),
     ) -> None:
         self._limits = limits
         self._table_file = table_file
         self._ipv6 = host_has_ipv6()
-        self._table = Table(tcp_driver, ipv6=self._ipv6, slirp=slirp)
+        self._table = Table(tcp_driver, ipv6=self._ipv6, slirp=standing is not None)
+        self._drivers = drivers
+        self._standing = standing or ()
         self._listeners = Listeners(drivers, on_failure, predecessor)
         self._changing = asyncio.Lock()
 
     def take_over(self) -> None:
         """Load the forwards of an earlier supervisor. Forwards whose driver is QEMU's network are still open."""
         self.load()
-        self._listeners.assume_open(one for one in self._table.all_bindings() if one.driver is Driver.SLIRP)
+        self._listeners.assume_open(self._bindings_of(Driver.SLIRP))
 
     def load(self) -> None:
         """Load the forwards of an earlier supervisor. They are opened when their drivers are up."""
@@ -180,7 +183,34 @@ class Forwarding:
         """
         self._listeners.on_driver_up(driver)
         async with self._changing:
-            await self._listeners.try_open(one for one in self._table.all_bindings() if one.driver is driver)
+            if driver is Driver.SLIRP:
+                await self._note_what_qemu_has()
+            await self._listeners.try_open(self._bindings_of(driver))
+
+    async def _note_what_qemu_has(self) -> None:
+        """Note where QEMU listens already: by its command line, or for an earlier supervisor."""
+        listed = await self._drivers.listed()
+        if listed is None:
+            self._listeners.assume_open(self._standing)
+            return
+        ours = self._bindings_of(Driver.SLIRP)
+        self._listeners.assume_open(one for one in ours if one.endpoint in listed)
+        self._listeners.assume_closed(one for one in ours if one.endpoint not in listed)
+
+    def duplicates(self) -> dict[Endpoint | SocketPath, socket.socket]:
+        """Return duplicates of the sockets on which clients reach the machine now, as far as the host allows that.
+
+        The API sockets of the SSH master are called as ssh calls them.
+        """
+        return self._drivers.duplicates([*self._standing, *self._table.all_bindings()])
+
+    async def retire(self, kept: Container[Endpoint | SocketPath]) -> None:
+        """Let no more clients reach QEMU and ssh, which are about to end. The sockets of `kept` stay open elsewhere.
+
+        If they do not end, `on_driver_up` opens everything again.
+        """
+        async with self._changing:
+            await self._listeners.retire(kept)
 
     def on_driver_down(self, driver: Driver) -> None:
         """Note that a driver has ended. Its forwards wait until the driver is up again."""
@@ -197,7 +227,7 @@ class Forwarding:
         if vanished := self._listeners.vanished():
             async with self._changing:
                 await self._listeners.close(vanished)
-                await self._listeners.try_open(self._table.all_bindings())
+                await self._listeners.try_open([*self._standing, *self._table.all_bindings()])
 
     async def retry_failed(self) -> None:
         """Retry forwards that could not be opened, with growing pauses between the attempts. This never returns."""
@@ -209,7 +239,10 @@ class Forwarding:
             await asyncio.sleep(pause)
             pause = min(2 * pause, _MAX_RETRY_S)
             async with self._changing:
-                await self._listeners.try_open(self._table.all_bindings())
+                await self._listeners.try_open([*self._standing, *self._table.all_bindings()])
+
+    def _bindings_of(self, driver: Driver) -> list[Binding]:
+        return [one for one in (*self._standing, *self._table.all_bindings()) if one.driver is driver]
 
     def _save(self) -> None:
         try:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Container, Iterable
 from typing import Protocol
 
 from machine.errors import MachineError
 from machine.model.ports import Driver, Endpoint, PortState, PortStatus, SocketPath
+from machine.model.ports import Protocol as Transport
 from machine.ports.drivers import Drivers, remove_socket
 from machine.ports.holder import listen_problem
 from machine.ports.table import Binding
@@ -61,6 +62,24 @@ class Listeners:
     def assume_open(self, bindings: Iterable[Binding]) -> None:
         """Note that these bindings are open, because an earlier supervisor has opened them."""
         self._open.update(bindings)
+
+    def assume_closed(self, bindings: Iterable[Binding]) -> None:
+        """Note that these bindings are not open, whatever an earlier supervisor has left."""
+        self._open.difference_update(bindings)
+
+    async def retire(self, kept: Container[Endpoint | SocketPath]) -> None:
+        """Have QEMU stop listening for TCP, and note that ssh is about to end.
+
+        The sockets of `kept` stay, because another process has them, too. No binding is opened until its driver is
+        noted to be up again.
+        """
+        self._up.clear()
+        for binding in list(self._open):
+            is_udp = isinstance(binding.endpoint, Endpoint) and binding.endpoint.protocol is Transport.UDP
+            if binding.driver is Driver.SLIRP and not is_udp:
+                await self._close_one(binding)
+            elif binding.endpoint in kept:
+                self._open.discard(binding)
 
     def on_driver_up(self, driver: Driver) -> None:
         self._up.add(driver)

@@ -94,8 +94,8 @@ def plan_launch(
     The provisioning config is passed to the guest only until its first boot has completed, because the config contains
     the guest's private host key, and root in the guest could read it.
 
-    A resumed guest has no devices for folders yet, and its CPUs are stopped. When QEMU has loaded the memory, the
-    devices can be plugged in (see hotplug), and the CPUs started.
+    A resumed guest has no devices for folders yet, QEMU does not listen on its SSH port, and its CPUs are stopped. When
+    QEMU has loaded the memory, the devices can be plugged in (see hotplug), the port opened, and the CPUs started.
     """
     config = record.config
     board = BOARDS[config.arch]
@@ -107,7 +107,7 @@ def plan_launch(
         *_computer(config, board, hardware),
         *(_uefi(firmware, files) if firmware else []),
         *_disk(board, files),
-        *_network(config, board, relay, files),
+        *_network(config, board, relay, files, opens_ssh_port=not hardware.is_suspended),
         *_ports(board, files),
         *_monitors(files),
         *_usb(config),
@@ -183,14 +183,16 @@ def _ignition(board: Board, files: LaunchFiles) -> list[str]:
             assert_never(board.config_source)
 
 
-def _network(config: MachineConfig, board: Board, relay: Sequence[str], files: LaunchFiles) -> list[str]:
+def _network(
+    config: MachineConfig, board: Board, relay: Sequence[str], files: LaunchFiles, *, opens_ssh_port: bool
+) -> list[str]:
     command = shlex.join([*relay, os.fspath(files.ports_socket)])
     network = {
         "net": network_values.NET,
         "host": network_values.HOST,
         "dns": network_values.DNS,
         "dhcpstart": network_values.GUEST,
-        "hostfwd": f"tcp:127.0.0.1:{config.ssh_port}-:22",
+        **({"hostfwd": f"tcp:127.0.0.1:{config.ssh_port}-:22"} if opens_ssh_port else {}),
         "guestfwd": f"tcp:{network_values.GATEWAY}:80-cmd:{command}",
     }
     # No option ROM: nothing boots from the network.

@@ -32,10 +32,11 @@ from machine.supervisor.assignment import Assignment
 from machine.supervisor.doors import ssh_place
 from machine.supervisor.handover import Handover
 from machine.supervisor.helpers import install_helpers
+from machine.supervisor.kept_doors import KeptDoors
 from machine.supervisor.log import log_to
 from machine.supervisor.preload import preload
 from machine.supervisor.progress import ProgressBroadcaster, ReportPipe
-from machine.supervisor.waiting import waiting_argv
+from machine.supervisor.waiting import become_waiting
 from machine.this_host import current_host
 
 log = logging.getLogger(__name__)
@@ -70,7 +71,8 @@ def main() -> int:
         descriptor = _take_locks(paths, arguments.name, adopt=arguments.adopt)
         handover = Handover() if descriptor is None else Handover.begin(paths)
         assignment = _prepare(roots, arguments.name, descriptor, starting, handover)
-        error = asyncio.run(_supervise(assignment, starting, handover))
+        kept = KeptDoors(handover)
+        error = asyncio.run(_supervise(assignment, starting, handover, kept))
     except MachineError as failure:
         starting.error(failure)
         return EXIT_ERROR
@@ -90,8 +92,7 @@ def main() -> int:
     if error:
         return EXIT_ERROR
     if is_suspended(paths):
-        argv = waiting_argv(arguments.name)
-        os.execv(argv[0], argv)  # noqa: S606  (there is no shell)
+        become_waiting(arguments.name, paths, kept)
     return EXIT_OK
 
 
@@ -107,9 +108,11 @@ def log_unawaited(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> N
         loop.default_exception_handler(context)
 
 
-async def _supervise(assignment: Assignment, starting: ProgressBroadcaster, handover: Handover) -> MachineError | None:
+async def _supervise(
+    assignment: Assignment, starting: ProgressBroadcaster, handover: Handover, kept: KeptDoors
+) -> MachineError | None:
     asyncio.get_running_loop().set_exception_handler(log_unawaited)
-    return await assemble(assignment, starting, handover=handover).run()
+    return await assemble(assignment, starting, handover=handover, kept=kept).run()
 
 
 def _take_locks(paths: MachinePaths, name: str, *, adopt: bool) -> int | None:

@@ -53,7 +53,9 @@ class ReportUp:
 
 @dataclass(frozen=True, kw_only=True)
 class SaveMemory:
-    """Save the guest's memory, and end QEMU."""
+    """Save the guest's memory, and end QEMU. With `if_idle`, let the guest run on if a client comes meanwhile."""
+
+    if_idle: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

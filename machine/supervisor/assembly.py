@@ -32,7 +32,7 @@ from machine.supervisor.commands import Commands
 from machine.supervisor.console_watch import ConsoleWatch, KernelWatch
 from machine.supervisor.containers import ContainerWait
 from machine.supervisor.control_server import ControlServer
-from machine.supervisor.doors import ssh_place
+from machine.supervisor.doors import Place, places, ssh_binding, ssh_place
 from machine.supervisor.events import FoldersChanged, ForwardsChanged
 from machine.supervisor.evidence import FailureWatch
 from machine.supervisor.guest_check import CheckSettings, GuestCheck
@@ -43,6 +43,7 @@ from machine.supervisor.handover import Handover
 from machine.supervisor.helpers import helper_command
 from machine.supervisor.idle_watch import GuestActivity, IdleWatch
 from machine.supervisor.intervals import USUAL, Intervals
+from machine.supervisor.kept_doors import KeptDoors
 from machine.supervisor.life import ADOPTED, Life
 from machine.supervisor.loop import Supervisor
 from machine.supervisor.master import Master, new_path
@@ -72,9 +73,11 @@ def assemble(
     starting: ProgressBroadcaster,
     intervals: Intervals = USUAL,
     handover: Handover | None = None,
+    kept: KeptDoors | None = None,
 ) -> Supervisor:
     """Make the supervisor of a machine. `starting` reports the progress of the start to `machine start`."""
     handover = handover or Handover()
+    kept = kept or KeptDoors(handover)
     paths = assignment.paths
     target = supervisors_login(assignment.record.config, paths)
     in_guest = partial(root_command, assignment.record.config, target, paths.ssh_control)
@@ -83,7 +86,7 @@ def assemble(
     record = RecordKeeper(paths, assignment.record)
     stopping = ProgressBroadcaster()
     link = QmpLink()
-    ports = _make_forwarding(assignment, target, link, life, handover)
+    ports = _make_forwarding(assignment, target, link, life, kept)
     lists = [partial(container_ports, path, timeout_s=_LIST_S) for path in assignment.api_sockets]
     published = PublishedPorts(ports, lists)
     sockets = _make_guest_sockets(assignment, in_guest, starting)
@@ -105,15 +108,16 @@ def assemble(
     )
     commands = Commands(life=life, record=record, ports=ports, folders=folders, starting=starting, stopping=stopping)
     watches = _make_watches(assignment, life, connection, starting, intervals)
+    activity = _make_activity(assignment, in_guest, ports)
     guest_check = GuestCheck(_check_settings(assignment, in_guest, intervals), life=life, record=record)
     watching: list[Callable[[], Awaitable[None]]]
     if assignment.record.config.remote:
         watching = watching_remote(assignment, life, ports, starting, intervals)
     else:
         qmp = QmpSessions(link, paths=paths, life=life, record=record, ports=ports, heartbeat_s=intervals.heartbeat_s)
-        idle = _make_idle_watch(assignment, in_guest, commands, ports)
         watching = [qmp.run, watches.watch_kernel, watches.watch_evidence, guest_check.watch]
-        watching += [idle.watch] if idle else []
+        if wish := parse_idle_suspend(assignment.record.config.idle_suspend):
+            watching.append(IdleWatch(wish=wish, commands=commands, look=activity.look).watch)
         watching += [] if assignment.record.config.has_our_units else [watches.watch_greeting]
     return Supervisor(
         paths=paths,
@@ -145,7 +149,16 @@ def assemble(
         containers=_make_container_wait(assignment, in_guest, intervals),
         guest_check=guest_check,
         handover=handover,
-        suspender=Suspender(_suspend_settings(assignment), link=link, folders=folders, connection=connection),
+        kept=kept,
+        suspender=Suspender(
+            _suspend_settings(assignment, record),
+            link=link,
+            folders=folders,
+            connection=connection,
+            ports=ports,
+            kept=kept,
+            is_in_use=lambda: activity.connections() > 0,
+        ),
         heartbeat_s=intervals.heartbeat_s,
         tasks=tasks,
     )
@@ -187,28 +200,33 @@ def _make_watches(
     )
 
 
-def _make_idle_watch(
-    assignment: Assignment, in_guest: GuestCommand, commands: Commands, ports: Forwarding
-) -> IdleWatch | None:
+def _make_activity(assignment: Assignment, in_guest: GuestCommand, ports: Forwarding) -> GuestActivity:
     paths, config = assignment.paths, assignment.record.config
     wish = parse_idle_suspend(config.idle_suspend)
-    if wish is None:
-        return None
-    activity = GuestActivity(
+    return GuestActivity(
         ports=ports,
         ssh_port=config.ssh_port,
         api_sockets=tuple(assignment.api_sockets),
         ssh=in_guest,
         pids=lambda: [pid for driver in Driver if (pid := _driver_pid(paths, driver)) is not None],
-        counts_containers=not wish.ignores_containers,
+        counts_containers=wish is not None and not wish.ignores_containers,
         time_scale=assignment.time_scale,
     )
-    return IdleWatch(wish=wish, commands=commands, look=activity.look)
 
 
-def _suspend_settings(assignment: Assignment) -> SuspendSettings:
+def _suspend_settings(assignment: Assignment, record: RecordKeeper) -> SuspendSettings:
+    paths = assignment.paths
+
+    def where_clients_come() -> list[Place]:
+        return places(paths, record.current.config.forwards, record.current.config.ssh_port, sleeps=True)
+
     return SuspendSettings(
-        paths=assignment.paths,
+        paths=paths,
+        places=where_clients_come,
+        bound={
+            SocketPath(path=os.fspath(new_path(path))): SocketPath(path=os.fspath(path))
+            for path in assignment.api_sockets
+        },
         arch=assignment.record.config.arch,
         hardware=assignment.hardware,
         resumes=assignment.resumes,
@@ -256,7 +274,7 @@ def _make_computer(assignment: Assignment, intervals: Intervals) -> Computer:
 
 
 def _make_forwarding(
-    assignment: Assignment, target: SshTarget, link: QmpLink, life: LifeTracker, handover: Handover
+    assignment: Assignment, target: SshTarget, link: QmpLink, life: LifeTracker, kept: KeptDoors
 ) -> Forwarding:
     paths = assignment.paths
     drivers = Drivers(
@@ -275,8 +293,8 @@ def _make_forwarding(
         assignment.tcp_driver,
         on_failure=lambda problem: life.post(ForwardsChanged(problem=problem)),
         limits=assignment.publish_limits,
-        predecessor=handover,
-        slirp=assignment.record.config.remote is None,
+        predecessor=kept,
+        standing=None if assignment.record.config.remote else [ssh_binding(target.port)],
     )
 
 

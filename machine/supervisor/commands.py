@@ -59,8 +59,8 @@ class Commands:
             self._stopping.notice("The first boot was not complete, so the next start will repeat it")
         self._life.post(StopRequested(at_once=at_once or disposable))
 
-    def suspend(self) -> None:
-        """Begin to suspend the machine.
+    def suspend(self, *, if_idle: bool = False) -> None:
+        """Begin to suspend the machine. With `if_idle`, the machine runs on if a client comes meanwhile.
 
         Raises:
             MachineError: the machine is in a state in which it cannot be suspended.
@@ -68,7 +68,7 @@ class Commands:
         state, life = self.state, self._life.current
         if state.state not in (State.RUNNING, State.DEGRADED) or not life.phase.is_after_ssh:
             raise MachineError(f"it is {state.state}{f' ({state.reason})' if state.reason else ''}")
-        self._life.post(SuspendRequested())
+        self._life.post(SuspendRequested(if_idle=if_idle))
 
     async def carry_out(self, command: Command, value: str) -> dict[str, object]:
         """Add, remove or list forwards or folders, and return the resulting list.

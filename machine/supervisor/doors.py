@@ -7,20 +7,21 @@ import contextlib
 import logging
 import os
 import socket
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from machine.errors import MachineError
 from machine.model.ports import Driver, Endpoint, Forward, Origin, Protocol, SocketPath
 from machine.ports.holder import host_has_ipv6
-from machine.ports.table import Table
+from machine.ports.table import Binding, Table
 from machine.store.paths import MachinePaths
 
 log = logging.getLogger(__name__)
 
 _BACKLOG = 4096
 _PRIVATE_UMASK = 0o177
+_SSH_PORT = 22
 
 Place = Endpoint | SocketPath
 
@@ -33,12 +34,13 @@ class Visitor:
     place: Place
 
 
-def places(paths: MachinePaths, forwards: Iterable[Forward], ssh_port: int) -> list[Place]:
+def places(paths: MachinePaths, forwards: Iterable[Forward], ssh_port: int, *, sleeps: bool) -> list[Place]:
     """Return where clients of a machine that is asleep can come, which is where the machine listens while it runs.
 
-    `forwards` are the user's own. A suspended machine's containers keep their published ports. UDP has no connections.
+    `forwards` are the user's own. The containers of a machine that `sleeps`, which is suspended, keep their published
+    ports. A machine that will boot has none yet. UDP has no connections.
     """
-    table = _published(paths)
+    table = _published(paths) if sleeps else _empty_table()
     for forward in forwards:
         table.add(forward)
     return [
@@ -58,14 +60,20 @@ def ssh_place(port: int) -> Endpoint:
     return Endpoint(protocol=Protocol.TCP, address="127.0.0.1", port=port)
 
 
+def ssh_binding(port: int) -> Binding:
+    """Return how QEMU forwards SSH."""
+    return Binding(driver=Driver.SLIRP, endpoint=ssh_place(port), guest=_SSH_PORT)
+
+
+def _empty_table() -> Table:
+    return Table(Driver.SLIRP, ipv6=host_has_ipv6())
+
+
 def _published(paths: MachinePaths) -> Table:
-    """Return the published ports of a suspended machine. A machine that will boot has none yet."""
-    ipv6 = host_has_ipv6()
-    table = Table(Driver.SLIRP, ipv6=ipv6)
-    if paths.memory.exists():
-        with contextlib.suppress(OSError, ValueError):
-            for forward in Table.load(paths.ports_table.read_text(), ipv6=ipv6).of(Origin.PUBLISHED):
-                table.add(forward)
+    table = _empty_table()
+    with contextlib.suppress(OSError, ValueError):
+        for forward in Table.load(paths.ports_table.read_text(), ipv6=host_has_ipv6()).of(Origin.PUBLISHED):
+            table.add(forward)
     return table
 
 
@@ -85,12 +93,16 @@ class Doors:
         """The places at which this process listens."""
         return list(self._listeners)
 
-    def open(self, wanted: Sequence[Place]) -> None:
-        """Listen at each of the places where this is possible."""
+    def open(self, wanted: Sequence[Place], inherited: dict[str, socket.socket] | None = None) -> None:
+        """Listen at each of the places where this is possible.
+
+        `inherited` are sockets on which this process listens already, by what their places are written as. They are
+        taken out of it.
+        """
         loop = asyncio.get_running_loop()
         for place in wanted:
             try:
-                listener = _listen(place)
+                listener = (inherited or {}).pop(str(place), None) or listen(place)
             except (OSError, MachineError) as error:
                 log.warning("clients of %s are not waited for: %s", place, error)
                 continue
@@ -101,20 +113,14 @@ class Doors:
     def _admit(self, place: Place) -> None:
         """Take in all clients that have come to a place."""
         listener = self._listeners[place]
-        while True:
-            try:
-                connection, _ = listener.accept()
-            except BlockingIOError:
-                return
-            except ConnectionError:  # this client has gone again
-                continue
-            except OSError as error:  # too many open files; the other clients wait in the queue
-                log.warning("no more clients of %s are taken in: %s", place, error)
-                asyncio.get_running_loop().remove_reader(listener)
-                return
-            log.info("a client has come to %s", place)
-            self.visitors.append(Visitor(connection=connection, place=place))
-            self._on_visitor()
+        try:
+            for connection in take_in(listener):
+                log.info("a client has come to %s", place)
+                self.visitors.append(Visitor(connection=connection, place=place))
+                self._on_visitor()
+        except OSError as error:  # too many open files; the other clients wait in the queue
+            log.warning("no more clients of %s are taken in: %s", place, error)
+            asyncio.get_running_loop().remove_reader(listener)
 
     def release(self, text: str) -> None:
         """Stop listening at the place that is written as `text`. Clients that have come stay."""
@@ -149,7 +155,28 @@ def _remove_file(place: Place) -> None:
         Path(place.path).unlink(missing_ok=True)
 
 
-def _listen(place: Place) -> socket.socket:
+def take_in(listener: socket.socket) -> Iterator[socket.socket]:
+    """Accept all clients that wait at a socket, which does not block.
+
+    Raises:
+        OSError: this process has too many open files.
+    """
+    while True:
+        try:
+            connection, _ = listener.accept()
+        except BlockingIOError:
+            return
+        except ConnectionError:  # this client has gone again
+            continue
+        yield connection
+
+
+def listen(place: Place) -> socket.socket:
+    """Listen at a place. Replace a Unix socket that an ended process has left there.
+
+    Raises:
+        OSError: this is not possible.
+    """
     if isinstance(place, SocketPath):
         return _listen_on_path(Path(place.path))
     listener = socket.socket(socket.AF_INET6 if place.is_ipv6 else socket.AF_INET, socket.SOCK_STREAM)
@@ -166,7 +193,7 @@ def _listen(place: Place) -> socket.socket:
 
 
 def _listen_on_path(path: Path) -> socket.socket:
-    """Listen on a Unix socket that only this user may use. Replace a socket that an ended process has left there."""
+    """Listen on a Unix socket that only this user may use."""
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     before = os.umask(_PRIVATE_UMASK)
     try:

@@ -223,6 +223,9 @@ class StopRequested:
 class SuspendRequested:
     """A command requests that the guest's memory is saved and QEMU ends."""
 
+    if_idle: bool = False
+    """Whether the guest runs on if a client comes meanwhile."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class SuspendFailed:
@@ -230,6 +233,9 @@ class SuspendFailed:
 
     changed: bool = True
     """Whether the guest's folders were unmounted and its SSH master may have ended. If not, all is as before."""
+
+    is_in_use: bool = False
+    """Whether the reason is that a client has come. Only the folders were unmounted then."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -80,6 +80,13 @@ class GuestSsh:
             self._master_task.cancel()
         self._master_task = None
 
+    async def end(self) -> None:
+        """End the current SSH master, if there is one, and wait until it has ended."""
+        task = self._master_task
+        self.disconnect()
+        if task:
+            await asyncio.wait([task])
+
     def probe_api(self, *, after_s: float) -> None:
         """After `after_s` seconds, send a ping to Podman over each of the machine's two API sockets on this host."""
         self.cancel_probe()

@@ -7,12 +7,14 @@ import json
 import logging
 import os
 import socket
+import time
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 from machine import control, lock
 from machine.control import Command
+from machine.deadline import Deadline
 from machine.model.ports import Endpoint, SocketPath
 from machine.store.paths import MachinePaths
 
@@ -20,6 +22,7 @@ log = logging.getLogger(__name__)
 
 _ANSWER_S = 10.0
 _END_S = 2.0
+_POLL_S = 0.02
 
 
 class Handover:
@@ -38,12 +41,12 @@ class Handover:
     @classmethod
     def begin(cls, paths: MachinePaths) -> Handover:
         """Tell the process that the machine starts, if there is such a process. End one that does not answer."""
-        if not lock.is_held(paths.waiting_lock):
-            return cls()
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         connection.settimeout(_ANSWER_S)
         try:
-            connection.connect(os.fspath(paths.waiting_socket))
+            if not _connect(connection, paths):
+                connection.close()
+                return cls()
             handover = cls(connection, (paths.waiting_socket,))
             handover._places.update(map(str, handover._ask(Command.TAKE_OVER)["places"]))
         except (OSError, ValueError, KeyError) as error:
@@ -101,3 +104,22 @@ class Handover:
         self._connection.sendall(control.encode({"command": command, "value": value}))
         answer: dict[str, Any] = json.loads(self._lines.readline())["ok"]
         return answer
+
+
+def _connect(connection: socket.socket, paths: MachinePaths) -> bool:
+    """Connect to the process that waits for clients, which may have just begun. Return whether there is one.
+
+    Raises:
+        OSError: the process does not listen.
+    """
+    deadline = Deadline.after(_ANSWER_S, "the process that waits for clients")
+    while lock.is_held(paths.waiting_lock):
+        try:
+            connection.connect(os.fspath(paths.waiting_socket))
+        except (FileNotFoundError, ConnectionRefusedError):
+            if deadline.passed:
+                raise
+            time.sleep(_POLL_S)
+        else:
+            return True
+    return False

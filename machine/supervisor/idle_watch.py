@@ -70,7 +70,7 @@ class IdleWatch:
         if is_due(self.wish, idle_s=now - self._idle_since, up_s=now - self._up_since):
             self._idle_since = None  # if the machine cannot be suspended, it is tried again much later
             try:
-                self.commands.suspend()
+                self.commands.suspend(if_idle=True)
             except MachineError as error:
                 log.info("the idle machine is not suspended: %s", error)
             else:
@@ -96,11 +96,12 @@ class GuestActivity:
 
     async def look(self) -> Activity:
         """Count the connections and, if there are none, the guest's containers."""
-        connections = self._connections()
+        connections = self.connections()
         containers = await self._containers() if connections == 0 and self.counts_containers else None
         return Activity(connections=connections, containers=containers)
 
-    def _connections(self) -> int:
+    def connections(self) -> int:
+        """Return how many connections lead to the machine, or have since the last look."""
         endpoints = [forward.endpoint for forward, _ in self.ports.statuses()]
         ports = {one.port for one in endpoints if isinstance(one, Endpoint) and one.protocol is Protocol.TCP}
         paths = [*self.api_sockets, *(Path(one.path) for one in endpoints if isinstance(one, SocketPath))]

@@ -95,10 +95,10 @@ def step(life: Life, event: Event) -> tuple[Life, tuple[Action, ...]]:  # noqa: 
             if life.stopping and not at_once:
                 return life, ()
             return replace(life, stopping=True), (PowerDown(at_once=at_once),)
-        case SuspendRequested():
-            return (life, ()) if life.stopping else (replace(life, stopping=True), (SaveMemory(),))
-        case SuspendFailed(changed=changed):
-            return _run_on(replace(life, stopping=False), changed=changed)
+        case SuspendRequested(if_idle=if_idle):
+            return (life, ()) if life.stopping else (replace(life, stopping=True), (SaveMemory(if_idle=if_idle),))
+        case SuspendFailed():
+            return _run_on(replace(life, stopping=False), event)
         case StopFailed():
             return replace(life, stopping=False), ()
         case _ if life.stopping:
@@ -189,10 +189,12 @@ def _enter(life: Life, phase: Phase, reason: str | None = None) -> Life:
     return replace(life, phase=phase, reason=reason, podman=PodmanHealth.UNKNOWN)
 
 
-def _run_on(life: Life, *, changed: bool) -> tuple[Life, tuple[Action, ...]]:
+def _run_on(life: Life, event: SuspendFailed) -> tuple[Life, tuple[Action, ...]]:
     """Let a machine run on that could not be suspended. Events that have happened meanwhile were not heard."""
-    if not changed:
+    if not event.changed:
         return _after_gap(life)
+    if event.is_in_use:
+        return _enter(life, Phase.FOLDERS, "a client has come just before the suspend"), (MountFolders(),)
     return _enter(replace(life, clock_due=True), Phase.SSH, "a suspend has failed"), (Connect(after_s=0),)
 
 

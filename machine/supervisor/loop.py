@@ -20,7 +20,7 @@ from machine.providers.qemu import ChildQemu
 from machine.providers.remote import RemoteComputer
 from machine.qemu import shutdown
 from machine.qemu.shutdown import Ending, Limits
-from machine.store.paths import MachinePaths
+from machine.store.paths import MachinePaths, is_suspended
 from machine.supervisor.actions import (
     Action,
     Connect,
@@ -60,12 +60,13 @@ from machine.supervisor.guest_names import GuestNames
 from machine.supervisor.guest_ssh import GuestSsh
 from machine.supervisor.handover import Handover
 from machine.supervisor.inherited_folders import watch_inherited_folders
+from machine.supervisor.kept_doors import KeptDoors
 from machine.supervisor.phases import Phase
 from machine.supervisor.progress import ProgressBroadcaster, boot_step, sentence
 from machine.supervisor.qmp import QmpLink
 from machine.supervisor.record import RecordKeeper
 from machine.supervisor.servers import Servers
-from machine.supervisor.suspend import Suspender
+from machine.supervisor.suspend import InUseError, Suspender
 from machine.supervisor.tasks import Tasks
 from machine.supervisor.tracker import LifeTracker
 from machine.supervisor.watches import GuestWatches
@@ -74,6 +75,8 @@ log = logging.getLogger(__name__)
 
 # A QEMU that has failed closes its monitor this much earlier than it ends.
 _LAST_WORDS_S = 3.0
+# A guest that could not be suspended can be reached again within this time.
+_AWAKE_S = 300.0
 
 
 @dataclass(kw_only=True, eq=False)
@@ -112,6 +115,7 @@ class Supervisor:
     """What watches the computer and its guest as long as it runs, besides what every machine has watched."""
 
     handover: Handover
+    kept: KeptDoors
     suspender: Suspender
     guest_check: GuestCheck
 
@@ -152,7 +156,9 @@ class Supervisor:
                 self.names.close()
         await self.folders.end()
         await self._report_end()
-        await self.servers.finish()
+        if not is_suspended(self.paths):
+            self.kept.close()
+        await self.servers.finish(self.kept.paths)
         return self._error
 
     async def _begin(self) -> list[asyncio.Task[None]]:
@@ -191,7 +197,8 @@ class Supervisor:
         await self.folders.start_daemons(self.computer.lock_descriptor)
         if not self.life.current.resumes:
             self.starting.step(boot_step(self.record.current))
-        await self.handover.release(ssh_place(self.record.current.config.ssh_port))
+            # A guest that resumes needs the port only when its memory is loaded.
+            await self.handover.release(ssh_place(self.record.current.config.ssh_port))
         await self.computer.start()
 
     def _reach(self) -> None:
@@ -269,9 +276,9 @@ class Supervisor:
                 self.tasks.run(self.connection.set_guest_clock(tests_master=tests_master))
             case ReportUp():
                 self.tasks.run(self._report_up())
-            case SaveMemory():
+            case SaveMemory(if_idle=if_idle):
                 self.stopping.step("Saving the memory of the guest")
-                self.tasks.run(self._suspend())
+                self.tasks.run(self._suspend(if_idle=if_idle))
             case LoadMemory():
                 self.starting.step("Loading the memory of the guest")
                 self.tasks.run(self._resume())
@@ -335,15 +342,18 @@ class Supervisor:
         except (MachineError, OSError) as error:
             log.warning("the folders stay on the host: %s", reason_of(error))
 
-    async def _suspend(self) -> None:
+    async def _suspend(self, *, if_idle: bool) -> None:
         has_begun = False
         try:
             await self.suspender.begin()
             has_begun = True
-            await self.suspender.suspend()
+            await self.suspender.suspend(if_idle=if_idle)
         except MachineError as error:
+            log.info("not suspended: %s", error)
             self.stopping.error(error)
-            self.life.post(SuspendFailed(changed=has_begun))
+            self.life.post(SuspendFailed(changed=has_begun, is_in_use=isinstance(error, InUseError)))
+            await self.life.reach(Phase.UP, timeout_s=_AWAKE_S * self.patience)
+            await self.kept.give_back()
         else:
             self._ending = Ending.SUSPENDED
             await self._end_computer()

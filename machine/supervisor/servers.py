@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from collections.abc import Collection
 from pathlib import Path
 
 from machine.errors import MachineError
@@ -80,9 +81,10 @@ class Servers:
     def _is_up(self) -> bool:
         return self._life.current.phase is Phase.UP
 
-    async def finish(self) -> None:
-        """Send the rest of the answers to the clients, then remove all sockets of the machine."""
+    async def finish(self, kept: Collection[Path] = ()) -> None:
+        """Send the rest of the answers to the clients, then remove all sockets of the machine, except those `kept`."""
         await self._control.flush()
         with contextlib.suppress(FileNotFoundError):  # the whole directory has been removed
             for path in self._paths.runtime.iterdir():
-                path.unlink(missing_ok=True)
+                if path not in kept:
+                    path.unlink(missing_ok=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import shutil
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
@@ -18,12 +19,16 @@ from machine.folders.server import FolderServer
 from machine.model.arch import Arch
 from machine.model.folders import Share
 from machine.model.hardware import Hardware, Suspension
+from machine.model.ports import Driver
 from machine.model.units import bytes_size
+from machine.ports.forwarding import Forwarding
 from machine.qemu import hotplug, memory, monitor
 from machine.qemu.boards import BOARDS
 from machine.store.paths import MachinePaths
 from machine.store.suspension import commit_suspension, drop_suspension, mark_of
+from machine.supervisor.doors import Place
 from machine.supervisor.guest_ssh import GuestSsh
+from machine.supervisor.kept_doors import KeptDoors
 from machine.supervisor.qmp import QmpLink
 
 log = logging.getLogger(__name__)
@@ -53,6 +58,15 @@ class SuspendSettings:
     """The descriptor of the machine's lock, if this supervisor has it."""
 
     time_scale: int
+    places: Callable[[], Sequence[Place]]
+    """Returns where clients of the machine can come while it sleeps."""
+
+    bound: Mapping[Place, Place]
+    """What ssh calls the API sockets, and their own places."""
+
+
+class InUseError(MachineError):
+    """The machine is not suspended because a client has come."""
 
 
 class Suspender:
@@ -62,12 +76,23 @@ class Suspender:
     """
 
     def __init__(
-        self, settings: SuspendSettings, *, link: QmpLink, folders: FolderServer, connection: GuestSsh
+        self,
+        settings: SuspendSettings,
+        *,
+        link: QmpLink,
+        folders: FolderServer,
+        connection: GuestSsh,
+        ports: Forwarding,
+        kept: KeptDoors,
+        is_in_use: Callable[[], bool],
     ) -> None:
         self._settings = settings
         self._link = link
         self._folders = folders
         self._connection = connection
+        self._ports = ports
+        self._kept = kept
+        self._is_in_use = is_in_use
         self._plugged: list[Share] = [] if settings.resumes else folders.shares
         if settings.resumes:
             link.is_settled.clear()
@@ -87,10 +112,11 @@ class Suspender:
         if obstacle := await self._folders.release():
             raise GuestError(obstacle.reason, hint=obstacle.remedy)
 
-    async def suspend(self) -> None:
+    async def suspend(self, *, if_idle: bool) -> None:
         """Save the guest's memory. When this returns, the machine is suspended as soon as QEMU has ended.
 
-        `begin` must have succeeded.
+        `begin` must have succeeded. Clients that come from now on wait until the machine wakes, or runs on. With
+        `if_idle`, the machine runs on if one has come since it was found idle.
 
         Raises:
             MachineError: the memory cannot be saved. The guest runs on, without its folders and its SSH master.
@@ -101,12 +127,27 @@ class Suspender:
             await self._unplug(client)
             if obstacles := await memory.obstacles(client):
                 raise MachineError(f"QEMU cannot save the memory: {'; '.join(obstacles)}")
-            self._connection.disconnect()
+            await self._keep_doors(if_idle=if_idle)
             await self._save(client, hardware)
         except BaseException:
             await self._run_on(client)
             raise
         log.info("the memory is saved in %s", paths.memory)
+
+    async def _keep_doors(self, *, if_idle: bool) -> None:
+        """Keep clients waiting from now on, and end the SSH master.
+
+        Raises:
+            InUseError: with `if_idle`, somebody uses the machine. Nothing has changed.
+        """
+        found = await asyncio.to_thread(self._ports.duplicates)
+        self._kept.keep({self._settings.bound.get(place, place): listener for place, listener in found.items()})
+        if if_idle and await asyncio.to_thread(self._is_in_use):
+            self._kept.close()  # QEMU and ssh still listen
+            raise InUseError("a client has come")
+        await self._ports.retire(self._kept)
+        await self._connection.end()
+        self._kept.listen_at_others(self._settings.places())
 
     async def _save(self, client: QMPClient, hardware: Hardware) -> None:
         paths = self._settings.paths
@@ -127,6 +168,7 @@ class Suspender:
         try:
             await asyncio.to_thread(drop_suspension, self._settings.paths)
             await monitor.execute(client, "cont")
+            await self._ports.on_driver_up(Driver.SLIRP)
             await self._plug_in(client)
         except MachineError as error:
             log.error("after a suspend that failed: %s", error.line)
@@ -145,6 +187,7 @@ class Suspender:
         self._link.is_settled.set()
         await asyncio.to_thread(drop_suspension, self._settings.paths)
         await monitor.execute(client, "cont")
+        await self._ports.on_driver_up(Driver.SLIRP)  # the SSH master needs the guest's SSH port
 
     async def _unplug(self, client: QMPClient) -> None:
         deadline = Deadline.after(_UNPLUG_S * self._settings.time_scale, "the guest to let go of its folders' devices")

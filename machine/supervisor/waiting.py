@@ -13,8 +13,10 @@ import json
 import logging
 import os
 import signal
+import socket
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
+from typing import NoReturn
 
 from machine import async_runner, control, lock, sockets
 from machine.control import Command
@@ -25,6 +27,7 @@ from machine.store import records
 from machine.store.paths import MachinePaths, Roots, find_roots, is_suspended, make_private
 from machine.supervisor.carry import carry_all
 from machine.supervisor.doors import Doors, places
+from machine.supervisor.kept_doors import KeptDoors
 from machine.supervisor.log import log_to
 from machine.this_host import current_host, own_python
 
@@ -50,40 +53,84 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog=MODULE)
     parser.add_argument("name")
     parser.add_argument("--on-demand", action="store_true", help="wait also if the machine is stopped")
+    parser.add_argument("--lock", type=int, help="the descriptor of the lock that this process holds already")
+    parser.add_argument(
+        "--listener", action="append", default=[], help="DESCRIPTOR=PLACE, where this process listens already"
+    )
     arguments = parser.parse_args()
     os.chdir("/")
     roots = find_roots(os.environ, current_host().os, os.getuid())
     paths = roots.machine(arguments.name)
     log_to(paths)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    descriptor = lock.acquire(paths.waiting_lock, timeout_s=_LOCK_S)
+    descriptor = _take_lock(paths) if arguments.lock is None else arguments.lock
     if descriptor is None:
         log.info("another process waits for clients already")
         return EXIT_OK
-    lock.write_holder(descriptor, os.getpid())
+    os.set_inheritable(descriptor, False)
+    inherited = _inherited(arguments.listener)
     try:
-        asyncio.run(wait(roots, arguments.name, descriptor, on_demand=arguments.on_demand))
+        asyncio.run(wait(roots, arguments.name, descriptor, on_demand=arguments.on_demand, inherited=inherited))
     except (MachineError, OSError) as error:
         log.error("no longer waits for clients: %s", error)
         return EXIT_ERROR
     return EXIT_OK
 
 
-def waiting_argv(name: str) -> list[str]:
-    """Return the command line of this process for a machine that has been suspended."""
-    return [own_python(), "-P", "-m", MODULE, "--", name]
+def _take_lock(paths: MachinePaths) -> int | None:
+    descriptor = lock.acquire(paths.waiting_lock, timeout_s=_LOCK_S)
+    if descriptor is not None:
+        lock.write_holder(descriptor, os.getpid())
+    return descriptor
 
 
-async def wait(roots: Roots, name: str, descriptor: int, *, on_demand: bool) -> None:
-    """Wait for clients until the machine is awake or does not sleep any more. After a failed start, wait again."""
+def _inherited(listeners: Sequence[str]) -> dict[str, socket.socket]:
+    """Return the sockets on which this process listens already, by what their places are written as."""
+    found = {}
+    for text in listeners:
+        number, _, place = text.partition("=")
+        found[place] = socket.socket(fileno=int(number))
+        found[place].set_inheritable(False)
+    return found
+
+
+def become_waiting(name: str, paths: MachinePaths, kept: KeptDoors) -> NoReturn:
+    """Make this process the one that waits for clients of a machine, which has been suspended.
+
+    It has the lock of that process before it gives up the machine's, so that a start always finds it.
+    """
+    argv = [own_python(), "-P", "-m", MODULE]
+    descriptor = _take_lock(paths)
+    if descriptor is not None:
+        os.set_inheritable(descriptor, True)
+        listeners = [f"--listener={number}={place}" for number, place in kept.pass_on().items()]
+        argv += [f"--lock={descriptor}", *listeners]
+    argv += ["--", name]
+    os.execv(argv[0], argv)  # noqa: S606  (there is no shell)
+
+
+async def wait(
+    roots: Roots,
+    name: str,
+    descriptor: int,
+    *,
+    on_demand: bool,
+    inherited: dict[str, socket.socket] | None = None,
+) -> None:
+    """Wait for clients until the machine is awake or does not sleep any more. After a failed start, wait again.
+
+    `inherited` are the sockets of a machine that has just been suspended, on which this process listens already.
+    """
     paths = roots.machine(name)
+    inherited = inherited or {}
     task = asyncio.current_task()
     assert task is not None
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     reason: str | None = None
     with contextlib.suppress(asyncio.CancelledError):
-        while await _is_asleep(paths, on_demand=on_demand):
-            waiting = Waiting(paths, name, reason)
+        # A start may have the machine's lock already. It takes over from this process.
+        while inherited or await _is_asleep(paths, on_demand=on_demand):
+            waiting = Waiting(paths, name, reason, inherited)
             async with waiting.answering():
                 if reason:
                     await asyncio.sleep(_PAUSE_S)
@@ -112,7 +159,8 @@ class Waiting:
     `reason` says why the last start failed.
     """
 
-    def __init__(self, paths: MachinePaths, name: str, reason: str | None) -> None:
+    def __init__(self, paths: MachinePaths, name: str, reason: str | None, inherited: dict[str, socket.socket]) -> None:
+        self._inherited = inherited
         self._paths = paths
         self._name = name
         self._reason = reason
@@ -147,7 +195,12 @@ class Waiting:
         """Listen for clients."""
         make_private(self._paths.runtime)
         config = records.load_file(self._paths.record).config
-        self.doors.open(places(self._paths, config.forwards, config.ssh_port))
+        wanted = places(self._paths, config.forwards, config.ssh_port, sleeps=is_suspended(self._paths))
+        self.doors.open(wanted, self._inherited)
+        for place, listener in self._inherited.items():
+            log.warning("clients of %s are not waited for any more", place)
+            listener.close()
+        self._inherited.clear()
 
     @property
     def _is_awake(self) -> bool:

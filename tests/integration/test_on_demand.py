@@ -15,6 +15,7 @@ import pytest
 from machine import lock
 from tests.support.disk_images import Images
 from tests.support.golden import Golden
+from tests.support.hammer import connect, is_hung_up_on
 from tests.support.processes import machine_processes
 from tests.support.start import control_socket, put_to_sleep
 from tests.support.transcripts import transcript
@@ -39,21 +40,6 @@ def holder(world: World, name: str = "box") -> int:
 
 def api_socket(world: World, name: str = "box") -> Path:
     return Path(world.inspect(name)["ConnectionInfo"]["PodmanSocket"]["Path"])
-
-
-def client(path: Path) -> socket.socket:
-    connection = socket.socket(socket.AF_UNIX)
-    connection.settimeout(COMMAND_S)
-    connection.connect(os.fspath(path))
-    return connection
-
-
-def is_hung_up_on(connection: socket.socket) -> bool:
-    with connection:
-        try:
-            return connection.recv(1) == b""
-        except ConnectionResetError:
-            return True
 
 
 @pytest.mark.linux("to imitate a Mac loads many modules")
@@ -90,7 +76,7 @@ def test_clients_of_a_machine_that_cannot_be_resumed_are_hung_up_on(suspended: W
     suspended.must("start", "--on-demand", "box", MACHINE_ACCEL="tcg")
     api = api_socket(suspended)
     port = suspended.record("box")["config"]["ssh_port"]
-    connections = [client(api) for _ in range(CLIENTS)]
+    connections = [connect(api) for _ in range(CLIENTS)]
     connections += [socket.create_connection(("127.0.0.1", port), COMMAND_S) for _ in range(CLIENTS)]
     assert all(is_hung_up_on(connection) for connection in connections)
     wait_until(lambda: suspended.state("box")[1])
@@ -105,7 +91,7 @@ def test_first_client_boots_a_stopped_machine(box: World, golden: Golden) -> Non
     started = box.machine("start", "--on-demand", "box")
     golden.matches(transcript(box, started, "start", "--on-demand", "box"))
     assert box.state("box") == ("stopped", "starts for its first client")
-    with client(api_socket(box)) as first:
+    with connect(api_socket(box)) as first:
         wait_until(lambda: box.state("box")[0] == "starting")
         assert box.machine("start", "box").status == 125
         box.must("kill", "box")
@@ -121,7 +107,7 @@ def test_start_takes_over_and_a_failed_one_gives_back(box: World) -> None:
     pid = holder(box)
     with box.popen("start", "box") as process:
         wait_until(lambda: lock.holder_pid(box.machines / "box" / "lock") and control_socket(box).exists())
-        with client(api_socket(box)) as waits:
+        with connect(api_socket(box)) as waits:
             box.must("kill", "box")
             assert is_hung_up_on(waits)
         process.communicate(timeout=COMMAND_S)
@@ -142,7 +128,7 @@ def test_renamed_machine_is_waited_for_under_its_new_name(suspended: World) -> N
     before = api_socket(suspended)
     suspended.must("rename", "box", "crate")
     assert not before.exists()
-    client(api_socket(suspended, "crate")).close()
+    connect(api_socket(suspended, "crate")).close()
     assert lock.holder_pid(waiting_lock(suspended, "crate"))
 
 
@@ -152,7 +138,7 @@ def test_killed_process_leaves_a_suspended_machine_that_can_be_waited_for_again(
     wait_until(lambda: not lock.is_held(waiting_lock(suspended)))
     assert suspended.state("box") == ("suspended", "")
     suspended.must("suspend", "box")
-    client(api_socket(suspended).with_name("podman-root.sock")).close()
+    connect(api_socket(suspended).with_name("podman-root.sock")).close()
 
 
 def test_two_commands_at_once_make_one_process(suspended: World) -> None:

@@ -8,21 +8,21 @@ import os
 import signal
 import socket
 import subprocess
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
-from machine.model.ports import Driver, Endpoint, Protocol, SocketPath
+from machine.model.ports import Driver, SocketPath
 from machine.ports.drivers import Drivers
 from machine.ports.table import Binding
-from machine.qemu import monitor
 from machine.sockets import listener_pid
 from machine.ssh.command import control_argv
 from machine.store.ssh_ports import choose
 from machine.supervisor.master import Master, new_path
+from tests.support.port_drivers import loopback, no_monitor, qemu_drivers
 from tests.support.sshd import Sshd
-from tests.support.waiting import WAIT_S, wait_until
+from tests.support.waiting import WAIT_S
 
 BURST = 300
 PORTS, CONNECTIONS = 200, 1000
@@ -30,10 +30,6 @@ PORTS, CONNECTIONS = 200, 1000
 AT_ONCE_S = 0.8
 
 Address = tuple[str, int] | str
-
-
-def loopback(port: int, address: str = "127.0.0.1") -> Endpoint:
-    return Endpoint(protocol=Protocol.TCP, address=address, port=port)
 
 
 async def count_connected(pid: int, addresses: Sequence[Address]) -> int:
@@ -57,37 +53,6 @@ async def connects(address: Address) -> bool:
         writer.close()
         return True
     return False
-
-
-@contextlib.asynccontextmanager
-async def qemu_drivers(directory: Path, ssh_port: int) -> AsyncIterator[tuple[Drivers, int]]:
-    """Run a QEMU without a guest, which listens on a port for SSH from its start; yields its drivers and its pid."""
-    qmp = directory / "qmp.sock"
-    argv = (
-        "qemu-system-x86_64", "-M", "none", "-display", "none", "-nodefaults",
-        "-netdev", f"user,id=net,hostfwd=tcp:127.0.0.1:{ssh_port}-:22",
-        "-qmp", f"unix:{qmp},server=on,wait=off",
-    )  # fmt: skip
-    with subprocess.Popen(argv) as qemu:
-        try:
-            wait_until(qmp.exists, "QEMU")
-            async with monitor.connected(qmp, timeout_s=WAIT_S) as client:
-                yield (
-                    Drivers(
-                        monitor=lambda line: monitor.human_command(client, line),
-                        netdev="net",
-                        ssh=lambda *_: ["false"],
-                        pid=lambda _: qemu.pid,
-                        standing={Driver.SLIRP: [loopback(ssh_port)]},
-                    ),
-                    qemu.pid,
-                )
-        finally:
-            qemu.kill()
-
-
-async def no_monitor(line: str) -> str:
-    raise AssertionError(line)
 
 
 @pytest.mark.linux("the clients' files are more than a Mac's process may open")

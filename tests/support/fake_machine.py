@@ -14,6 +14,7 @@ from typing import Any
 from machine import lock
 from machine.control import Command, encode
 from machine.errors import MachineError
+from machine.model.hardware import Hardware
 from machine.model.host import Accelerator
 from machine.model.ports import Driver
 from machine.model.record import MachineRecord
@@ -59,6 +60,9 @@ class FakeQemu:
         self.powers_down = True
         """Whether the guest obeys the power button."""
 
+        self.migration: dict[str, object] = {}
+        """The answer to QMP's query-migrate."""
+
         self.adopted_lock: int | None = None
 
     def end(self, status: int = 0, text: str = "") -> None:
@@ -72,6 +76,10 @@ class FakeQemu:
         match command:
             case "query-status":
                 return {"status": self.status, "running": self.status == "running"}
+            case "query-version":
+                return {"qemu": {"major": 10, "minor": 0, "micro": 0}}
+            case "query-migrate":
+                return self.migration
             case "quit":
                 self.end()
             case "system_powerdown" if self.powers_down:
@@ -171,6 +179,7 @@ async def fake_machine(
     binary: str = "sh",
     intervals: Intervals = INTERVALS,
     base: Path | None = None,
+    hardware: Hardware | None = None,
     **fields: Any,
 ) -> AsyncIterator[FakeMachine]:
     """Run a supervisor that starts or `adopts` the machine `box`; `fields` go to make_record, `binary` plays QEMU.
@@ -196,6 +205,7 @@ async def fake_machine(
             publish_limits=DEFAULT_LIMITS,
             patience=1,
             base=base,
+            hardware=hardware,
         )
         async with serving_qmp(paths.qmp_socket, qemu.answer) as qmp:
             machine = FakeMachine(paths, assemble(assignment, starting, intervals), qemu, qmp, progress)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from machine.errors import MachineError
-from machine.model.ports import Driver, PortState, PortStatus, parse_forward
+from machine.model.ports import Driver, Endpoint, PortState, PortStatus, parse_forward
 from machine.ports.drivers import Drivers
 from machine.ports.forwarding import Forwarding
 from machine.ports.table import Binding
@@ -22,6 +22,9 @@ class FakeDrivers(Drivers):
 
     def on_driver_up(self, driver: Driver) -> None:
         pass
+
+    async def listed(self) -> set[Endpoint] | None:
+        return None
 
     async def open(self, binding: Binding) -> None:
         self.opening(binding)

@@ -30,7 +30,8 @@ class World:
     suspends: list[float] = field(default_factory=list)
     refuses: bool = False
 
-    def suspend(self) -> None:
+    def suspend(self, *, if_idle: bool) -> None:
+        assert if_idle
         self.suspends.append(self.now)
         if self.refuses:
             raise MachineError("it is paused")

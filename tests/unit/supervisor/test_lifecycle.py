@@ -129,6 +129,13 @@ TABLE: dict[str, tuple[Life, Event, Life, tuple[Action, ...]]] = {
     "suspend": (UP, SuspendRequested(), STOPPING, (SaveMemory(),)),
     "second suspend": (STOPPING, SuspendRequested(), STOPPING, NOTHING),
     "suspend is refused": (STOPPING, SuspendFailed(changed=False), GAP, (SetGuestClock(tests_master=True),)),
+    "idle suspend": (UP, SuspendRequested(if_idle=True), STOPPING, (SaveMemory(if_idle=True),)),
+    "client comes before an idle suspend": (
+        STOPPING,
+        SuspendFailed(is_in_use=True),
+        replace(UP, phase=Phase.FOLDERS, reason="a client has come just before the suspend"),
+        (MountFolders(),),
+    ),
     "suspend fails": (
         STOPPING,
         SuspendFailed(),

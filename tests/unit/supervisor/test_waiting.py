@@ -17,6 +17,7 @@ from machine.control import Command
 from machine.model.ports import Endpoint, Protocol
 from machine.model.state import SUSPENDED, MachineState, State
 from machine.store.paths import MachinePaths
+from machine.supervisor import handover as handover_module
 from machine.supervisor import waiting
 from machine.supervisor.handover import Handover
 from tests.support.builders import make_record, make_roots, save_machine
@@ -223,6 +224,7 @@ def test_start_by_somebody_else_needs_no_second_one(short_path: Path, monkeypatc
 
 def test_process_that_does_not_answer_gives_way(short_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def work(machine: Asleep) -> None:
+        monkeypatch.setattr(handover_module, "_ANSWER_S", 0.1)
         machine.paths.waiting_socket.unlink()
         ended: list[Path] = []
         monkeypatch.setattr(lock, "end_holder", lambda path, **_: ended.append(path))

@@ -1,0 +1,108 @@
+"""Suspends of a real supervisor, with QEMU, the guest and ssh played by the test, and clients that come meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import Awaitable, Callable
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from machine import control
+from machine.control import Command
+from machine.errors import MachineError
+from machine.model.hardware import Hardware
+from machine.model.host import Accelerator
+from machine.model.record import GuestFacts
+from machine.model.state import State
+from machine.store.paths import is_suspended
+from machine.supervisor.events import SuspendRequested
+from tests.support.fake_machine import WAIT_S, FakeMachine, fake_machine, until
+from tests.support.fake_ssh import FakeSsh
+from tests.support.hammer import connect, hammering
+
+HARDWARE = Hardware(
+    accelerator=Accelerator.TCG, cpu="max", first_boot=False, rekey=False, folder_slots=0, shared_memory=False
+)
+SAVED: dict[str, object] = {"status": "completed"}
+FAILED: dict[str, object] = {"status": "failed", "error-desc": "no space"}
+PING = b"GET /_ping HTTP/1.0\r\n\r\n"
+
+Story = Callable[[FakeMachine], Awaitable[None]]
+
+
+def play(story: Story, directory: Path) -> None:
+    async def work() -> None:
+        async with fake_machine(directory, hardware=HARDWARE, guest=GuestFacts(provisioned=True)) as machine:
+            machine.paths.disk.touch()
+            await machine.boot()
+            await story(machine)
+
+    asyncio.run(work())
+
+
+def ping(path: Path) -> bytes:
+    with connect(path) as client:
+        client.sendall(PING)
+        return client.recv(4096)
+
+
+def test_no_client_of_the_api_is_refused_while_the_machine_is_suspended(ssh: FakeSsh, short_path: Path) -> None:
+    async def story(machine: FakeMachine) -> None:
+        machine.qemu.migration = SAVED
+        with hammering([machine.paths.podman_socket, machine.paths.podman_root_socket]) as attempts:
+            answer = await machine.ask(Command.SUSPEND)
+            assert answer[-1] == {"ok": {"ending": "suspended"}}
+            assert await machine.end() is None
+        assert attempts.refused == []
+        assert is_suspended(machine.paths)
+        left = {path.name for path in machine.paths.runtime.iterdir()}
+        assert left == {machine.paths.podman_socket.name, machine.paths.podman_root_socket.name}
+        kept = machine.supervisor.kept
+        assert {str(place) for place in kept.pass_on().values()} == {
+            os.fspath(machine.paths.podman_socket),
+            os.fspath(machine.paths.podman_root_socket),
+        }
+        kept.close()
+
+    play(story, short_path)
+
+
+def test_client_that_comes_while_memory_is_saved_in_vain_is_answered(ssh: FakeSsh, short_path: Path) -> None:
+    async def story(machine: FakeMachine) -> None:
+        machine.qemu.migration = {"status": "active"}
+        request = partial(control.request, machine.paths.control_socket, Command.SUSPEND, timeout_s=WAIT_S)
+        suspending = asyncio.create_task(asyncio.to_thread(request))
+        await until(lambda: "migrate" in machine.qmp.commands)
+        client = asyncio.create_task(asyncio.to_thread(ping, machine.paths.podman_socket))
+        await asyncio.sleep(0.2)
+        assert not client.done()
+        machine.qemu.migration = FAILED
+        with pytest.raises(MachineError, match="QEMU cannot save the memory: no space"):
+            await suspending
+        assert (await client).startswith(b"HTTP/1.1 200 OK")
+        await machine.reach(State.RUNNING)
+        assert len(ssh.masters) == 2
+        assert ping(machine.paths.podman_root_socket).startswith(b"HTTP/1.1 200 OK")
+        assert not is_suspended(machine.paths)
+
+    play(story, short_path)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux lists the clients of a Unix socket")
+def test_idle_machine_runs_on_for_a_client_that_comes_before_its_suspend(ssh: FakeSsh, short_path: Path) -> None:
+    async def story(machine: FakeMachine) -> None:
+        machine.qemu.migration = SAVED
+        with connect(machine.paths.podman_socket) as client:
+            machine.supervisor.life.post(SuspendRequested(if_idle=True))
+            await until(lambda: machine.state.reason)
+            client.sendall(PING)  # only then does this ssh answer others
+            assert (await asyncio.to_thread(client.recv, 4096)).startswith(b"HTTP/1.1 200 OK")
+            await machine.reach(State.RUNNING)
+        assert len(ssh.masters) == 1
+        assert "migrate" not in machine.qmp.commands
+
+    play(story, short_path)
