@@ -51,7 +51,7 @@ def create_snapshot(
 ) -> str:
     """Keep the present state of a machine as a snapshot, and return the snapshot's name.
 
-    A running machine is suspended meanwhile, because its memory belongs to its state.
+    A running machine is suspended meanwhile, because its memory belongs to its state. Clients that come then wait.
 
     Raises:
         NotFoundError: there is no such machine.
@@ -70,21 +70,22 @@ def create_snapshot(
             hint=f"start it once: machine start {name}",
         )
     _check_space(paths)
-    if machine_state(paths).state in (State.STOPPED, State.SUSPENDED):
-        return _take(name, snapshot, comment, paths)
-    suspend(name, context, report)
-    try:
-        return _take(name, snapshot, comment, paths)
-    finally:
-        wake(name, context, report, interrupt)
+    with lock.held(paths.snapshot_lock, timeout_s=_LOCK_S) as free:
+        if not free:
+            raise _is_busy(name)
+        if machine_state(paths).state in (State.STOPPED, State.SUSPENDED):
+            return _take(name, snapshot, comment, paths)
+        suspend(name, context, report)
+        try:
+            return _take(name, snapshot, comment, paths)
+        finally:
+            wake(name, context, report, interrupt)
 
 
 def _take(name: str, snapshot: str | None, comment: str | None, paths: MachinePaths) -> str:
     with lock.held(paths.lock, timeout_s=_LOCK_S) as free:
         if not free:
-            raise MachineError(
-                f'unable to take a snapshot of "{name}": another command is using it', hint="try again later"
-            )
+            raise _is_busy(name)
         _sweep(name, paths)
         chosen = default_name(snapshot_names(paths)) if snapshot is None else _check_new(name, paths, snapshot)
         way_out = f"to give the memory up, which is like a power cut for the guest: machine start --cold {name}"
@@ -243,6 +244,10 @@ def _size_of(path: Path) -> int:
         return path.stat().st_size
     except FileNotFoundError:
         return 0
+
+
+def _is_busy(name: str) -> MachineError:
+    return MachineError(f'unable to take a snapshot of "{name}": another command is using it', hint="try again later")
 
 
 def _is_running(name: str) -> MachineError:

@@ -106,6 +106,9 @@ class MachinePaths:
     waiting_lock = _PersistentPath("waiting.lock")
     """Held by the process that waits for clients while the machine is asleep."""
 
+    snapshot_lock = _PersistentPath("snapshot.lock")
+    """Held while a snapshot is taken. Clients that come meanwhile wake the machine afterwards."""
+
     record_lock = _PersistentPath("record.lock")
     """Held while the record is being edited."""
 

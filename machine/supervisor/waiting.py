@@ -38,6 +38,8 @@ MODULE = "machine.supervisor.waiting"
 _PROGRAM = "from machine.cli.entry import main; main()"
 # A start has its own deadlines, which end it much sooner.
 _START_S = 24 * 3600.0
+# No snapshot takes longer. The disk keeps what it has, so only small files are written.
+_SNAPSHOT_S = 300.0
 # Commands that change a machine that is asleep hold its lock for a shorter time.
 _LOCK_S = 5.0
 _POLL_S = 0.1
@@ -206,6 +208,10 @@ class Waiting:
     def _is_awake(self) -> bool:
         return self.outcome.done() and not self.outcome.cancelled() and self.outcome.result() is None
 
+    @property
+    def _is_taken_over(self) -> bool:
+        return self._supervisors > 0 or self.outcome.done()
+
     async def starts(self) -> None:
         """Wait until the `machine start` has ended that this process has run, if there is one."""
         if self._start:
@@ -217,7 +223,15 @@ class Waiting:
             self._start = asyncio.create_task(self._run_start())
 
     async def _run_start(self) -> None:
-        """Run `machine start`. If it fails, and no other start is under way, the machine has not been woken."""
+        """Run `machine start`. If it fails, and no other start is under way, the machine has not been woken.
+
+        If a snapshot is being taken, wait until it is complete. Its command may start the machine itself.
+        """
+        snapshot = Deadline.after(_SNAPSHOT_S, "a snapshot")
+        while lock.is_held(self._paths.snapshot_lock) and not (self._is_taken_over or snapshot.passed):
+            await asyncio.sleep(_POLL_S)
+        if self._is_taken_over:
+            return
         argv = [own_python(), "-P", "-c", _PROGRAM, "start", "--quiet", "--", self._name]
         try:
             done = await async_runner.run(argv, timeout_s=_START_S, check=False)

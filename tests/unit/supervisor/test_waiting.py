@@ -244,6 +244,35 @@ def test_machine_that_does_not_sleep_is_not_waited_for(short_path: Path, monkeyp
     with_machine(work, short_path, monkeypatch, start=FAILS)
 
 
+def test_client_that_comes_while_a_snapshot_is_taken_wakes_the_machine_afterwards(
+    short_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def work(machine: Asleep) -> None:
+        with lock.held(machine.paths.snapshot_lock):
+            client = asyncio.create_task(call(machine, over_tcp=False))
+            await asyncio.sleep(0.5)
+            assert not machine.starts.exists()
+        await until(machine.starts.exists)
+        await machine.wake()
+        assert await client == b"PING"
+
+    with_machine(work, short_path, monkeypatch)
+
+
+def test_command_that_takes_a_snapshot_wakes_the_machine_for_clients(
+    short_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def work(machine: Asleep) -> None:
+        with lock.held(machine.paths.snapshot_lock):
+            client = asyncio.create_task(call(machine, over_tcp=False))
+            await machine.wake()
+            assert await client == b"PING"
+        await machine.process
+        assert not machine.starts.exists()
+
+    with_machine(work, short_path, monkeypatch)
+
+
 def test_unknown_command_is_not_answered(short_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def work(machine: Asleep) -> None:
         reader, writer = await asyncio.open_unix_connection(machine.paths.waiting_socket)
