@@ -71,6 +71,25 @@ def test_client_of_a_published_port_wakes_the_suspended_machine(box: KvmMachine,
     assert box.world.must("ssh", NAME, "cat /mnt/shared/word").stdout == "from the host\n"
 
 
+def test_client_of_the_api_wakes_the_suspended_machine(box: KvmMachine, busybox: Path) -> None:
+    box.serve(busybox)
+    before = box.world.remote(NAME, "ps", "--quiet").stdout
+    box.world.must("suspend", NAME)
+    assert box.world.remote(NAME, "ps", "--quiet").stdout == before
+    box.world.must("wait", "--for", "running", NAME)
+
+
+def test_snapshot_brings_the_memory_back(box: KvmMachine) -> None:
+    boot_id = box.world.must("ssh", NAME, f"echo early >/run/user/$(id -u)/mark; {_BOOT_ID}").stdout
+    box.world.must("snapshot", "create", NAME, "early")
+    box.world.must("ssh", NAME, "rm /run/user/$(id -u)/mark")
+    box.world.must("suspend", NAME)
+    box.world.must("snapshot", "restore", "--force", "--no-keep", NAME, "early")
+    box.world.must("start", NAME)
+    assert box.world.must("ssh", NAME, f"cat /run/user/$(id -u)/mark; {_BOOT_ID}").stdout == f"early\n{boot_id}"
+    box.world.must("snapshot", "rm", NAME, "early")
+
+
 # Each process killed
 
 
