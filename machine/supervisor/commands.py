@@ -60,12 +60,14 @@ class Commands:
         self._life.post(StopRequested(at_once=at_once or disposable))
 
     def suspend(self, *, if_idle: bool = False) -> None:
-        """Begin to suspend the machine. With `if_idle`, the machine runs on if a client comes meanwhile.
+        """Begin to suspend the machine, unless this has begun. With `if_idle`, it runs on if a client comes meanwhile.
 
         Raises:
             MachineError: the machine is in a state in which it cannot be suspended.
         """
         state, life = self.state, self._life.current
+        if life.suspending:
+            return
         if state.state not in (State.RUNNING, State.DEGRADED) or not life.phase.is_after_ssh:
             raise MachineError(f"it is {state.state}{f' ({state.reason})' if state.reason else ''}")
         self._life.post(SuspendRequested(if_idle=if_idle))

@@ -29,6 +29,9 @@ class Life:
     stopping: bool = False
     """Whether the machine is about to end, or to be suspended."""
 
+    suspending: bool = False
+    """Whether it is about to be suspended."""
+
     resumes: bool = False
     """Whether QEMU was started to load the guest's memory, instead of booting the guest."""
 

@@ -96,9 +96,11 @@ def step(life: Life, event: Event) -> tuple[Life, tuple[Action, ...]]:  # noqa: 
                 return life, ()
             return replace(life, stopping=True), (PowerDown(at_once=at_once),)
         case SuspendRequested(if_idle=if_idle):
-            return (life, ()) if life.stopping else (replace(life, stopping=True), (SaveMemory(if_idle=if_idle),))
+            if life.stopping:
+                return life, ()
+            return replace(life, stopping=True, suspending=True), (SaveMemory(if_idle=if_idle),)
         case SuspendFailed():
-            return _run_on(replace(life, stopping=False), event)
+            return _run_on(replace(life, stopping=False, suspending=False), event)
         case StopFailed():
             return replace(life, stopping=False), ()
         case _ if life.stopping:

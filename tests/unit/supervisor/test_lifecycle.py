@@ -86,6 +86,7 @@ LOST = replace(UP, phase=Phase.SSH, failures=1, reason="SSH connection lost: eof
 BACK = replace(UP, phase=Phase.API)
 GAP = replace(UP, clock_due=True)
 STOPPING = replace(UP, stopping=True)
+SUSPENDING = replace(UP, stopping=True, suspending=True)
 
 FULL = Diagnosis(trouble=GuestTrouble.DISK_FULL, text="the guest's disk is full")
 MASKED = Diagnosis(trouble=GuestTrouble.PODMAN_CLOSED, text="podman.socket of core is masked in the guest")
@@ -126,18 +127,18 @@ TABLE: dict[str, tuple[Life, Event, Life, tuple[Action, ...]]] = {
         replace(RESUMED, phase=Phase.FOLDERS, reason=None),
         (MountFolders(), SetGuestClock(tests_master=False)),
     ),
-    "suspend": (UP, SuspendRequested(), STOPPING, (SaveMemory(),)),
-    "second suspend": (STOPPING, SuspendRequested(), STOPPING, NOTHING),
-    "suspend is refused": (STOPPING, SuspendFailed(changed=False), GAP, (SetGuestClock(tests_master=True),)),
-    "idle suspend": (UP, SuspendRequested(if_idle=True), STOPPING, (SaveMemory(if_idle=True),)),
+    "suspend": (UP, SuspendRequested(), SUSPENDING, (SaveMemory(),)),
+    "second suspend": (SUSPENDING, SuspendRequested(), SUSPENDING, NOTHING),
+    "suspend is refused": (SUSPENDING, SuspendFailed(changed=False), GAP, (SetGuestClock(tests_master=True),)),
+    "idle suspend": (UP, SuspendRequested(if_idle=True), SUSPENDING, (SaveMemory(if_idle=True),)),
     "client comes before an idle suspend": (
-        STOPPING,
+        SUSPENDING,
         SuspendFailed(is_in_use=True),
         replace(UP, phase=Phase.FOLDERS, reason="a client has come just before the suspend"),
         (MountFolders(),),
     ),
     "suspend fails": (
-        STOPPING,
+        SUSPENDING,
         SuspendFailed(),
         replace(UP, phase=Phase.SSH, clock_due=True, reason="a suspend has failed"),
         (Connect(after_s=0),),
