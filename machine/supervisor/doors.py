@@ -15,6 +15,7 @@ from machine.errors import MachineError
 from machine.model.ports import Driver, Endpoint, Forward, Origin, Protocol, SocketPath
 from machine.ports.holder import host_has_ipv6
 from machine.ports.table import Binding, Table
+from machine.sockets import has_hung_up
 from machine.store.paths import MachinePaths
 
 log = logging.getLogger(__name__)
@@ -156,7 +157,9 @@ def _remove_file(place: Place) -> None:
 
 
 def take_in(listener: socket.socket) -> Iterator[socket.socket]:
-    """Accept all clients that wait at a socket, which does not block.
+    """Accept all clients that wait at a socket, which does not block, except those that have gone again.
+
+    While the supervisor of a machine suspends it, its own questions to Podman end in this way.
 
     Raises:
         OSError: this process has too many open files.
@@ -168,7 +171,10 @@ def take_in(listener: socket.socket) -> Iterator[socket.socket]:
             return
         except ConnectionError:  # this client has gone again
             continue
-        yield connection
+        if has_hung_up(connection.fileno()):
+            connection.close()
+        else:
+            yield connection
 
 
 def listen(place: Place) -> socket.socket:

@@ -159,6 +159,7 @@ def test_start_takes_over_from_a_process_that_has_just_begun_to_wait(suspended: 
         assert process.stdin
         assert process.stdout
         process.stdout.readline()
+        connect(Path(suspended.inspect("box")["ConnectionInfo"]["PodmanSocket"]["Path"])).close()
         process.stdin.write("go\n")
         process.stdin.flush()
         wait_until(lambda: not lock.is_held(suspended.machines / "box" / "lock"))
@@ -166,5 +167,6 @@ def test_start_takes_over_from_a_process_that_has_just_begun_to_wait(suspended: 
         failed = suspended.machine("start", "box", MACHINE_ACCEL="tcg")
         assert "unable to resume" in failed.stderr
         assert "is ended" not in log.read_text()
+        assert "a client has come" not in log.read_text()  # it has gone again
         assert lock.holder_pid(suspended.machines / "box" / "waiting.lock") == process.pid
         suspended.must("kill", "box")
