@@ -45,6 +45,7 @@ class Page(StrEnum):
     NO_QEMU = "no-qemu"
     OLD_QEMU = "old-qemu"
     PAUSED = "paused"
+    PORTS = "ports-and-folders"
     PROXY = "proxy"
     RESUME = "resume"
     RUNNING = "running"

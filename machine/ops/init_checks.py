@@ -56,7 +56,9 @@ def check_unused(name: str, registration: ClientRegistration, context: Context) 
         BadInputError: a machine or a connection has this name.
     """
     if context.roots.machine(name).directory.exists():
-        raise BadInputError(f'machine "{name}" already exists')
+        raise BadInputError(
+            f'machine "{name}" already exists', hint=f"start it with: machine start {name}, or choose another name"
+        )
     registration.check_free(name)
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from machine import lock
 from machine.control import Command
-from machine.errors import BadInputError, MachineError, NotFoundError
+from machine.errors import BadInputError, MachineError, NotFoundError, Page
 from machine.model.config import MachineConfig
 from machine.model.host import HostOS
 from machine.model.ports import (
@@ -73,7 +73,7 @@ def add_port(name: str, text: str, context: Context, report: Reporter) -> None:
     def edit(record: MachineRecord) -> MachineRecord:
         changed = record.config.with_forward(forward)
         if reason := listen_problem(forward.endpoint):
-            raise MachineError(reason)
+            raise MachineError(reason, page=Page.PORTS)
         return replace(record, config=changed)
 
     wake(name, context, report)

@@ -58,7 +58,9 @@ def set_machine(name: str, request: SetRequest, context: Context, report: Report
     paths = context.roots.machine(name)
     with lock.held(paths.lock, timeout_s=1) as free, drafts.names_lock(context.roots):
         if not free:
-            raise MachineError("unable to change settings unless vm is stopped")
+            raise MachineError(
+                "unable to change settings unless vm is stopped", hint=f"stop it with: machine stop {name}"
+            )
         record = records.load(context.roots, name)
         config = record.config
         if is_suspended(paths):
