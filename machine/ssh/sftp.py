@@ -368,7 +368,7 @@ class GuestFiles:
             if read_only:
                 return DiskError(f"{what}: {os.strerror(errno.EROFS)}")
             if left < CHUNK_BYTES:
-                return DiskError(f"{what}: no space left on the guest's disk")
+                return DiskError(f"{what}: no space left on that disk")
         return MachineError(f"{what}: {reason_of(error)}")
 
 

@@ -106,7 +106,7 @@ def test_full_disk_on_either_side_is_told_and_leaves_the_old_content(guest: Gues
     (guest.host / "big").write_bytes(os.urandom(2 * MEBIBYTE))
     (small_disk / "big").write_text("old")
     lines: dict[tuple[str | Path, ...], str] = {
-        ("big", f"box:{small_disk}"): f"cannot write box:{small_disk}/big: no space left on the guest's disk",
+        ("big", f"box:{small_disk}"): f"cannot write box:{small_disk}/big: no space left on that disk",
         (f"box:{guest.host}/big", small_disk): (
             f"no space left on the disk that holds {small_disk}; free some space and try again"
         ),
