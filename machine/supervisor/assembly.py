@@ -140,6 +140,7 @@ def assemble(
             port_server=PortServer(published),
             ports=ports,
             paths=paths,
+            api_sockets=assignment.api_sockets,
             life=life,
             every_s=intervals.heartbeat_s,
         ),

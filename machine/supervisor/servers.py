@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from machine.errors import MachineError
@@ -24,7 +24,8 @@ class Servers:
     """Answers other commands on the control socket, and the guest's Podman on the socket of the port API.
 
     When the last session of a user ends, the user's runtime directory is removed with all sockets, unless lingering is
-    enabled. QEMU and the supervisor keep running, so sockets that have been removed are made anew.
+    enabled. QEMU and the supervisor keep running, so sockets that have been removed are made anew. The `api_sockets`,
+    which the SSH master makes, are among them.
     """
 
     def __init__(
@@ -34,6 +35,7 @@ class Servers:
         port_server: PortServer,
         ports: Forwarding,
         paths: MachinePaths,
+        api_sockets: Iterable[Path],
         life: LifeTracker,
         every_s: float,
     ) -> None:
@@ -41,6 +43,7 @@ class Servers:
         self._port_server = port_server
         self._ports = ports
         self._paths = paths
+        self._api_sockets = tuple(api_sockets)
         self._life = life
         self._every_s = every_s
         self._servers: list[asyncio.Server] = []
@@ -74,8 +77,8 @@ class Servers:
             self._life.post(SocketsLost())
 
     def _sockets(self) -> list[Path]:
-        api = [self._paths.podman_socket, self._paths.podman_root_socket]
-        return [self._paths.control_socket, self._paths.ports_socket, *(api if self._is_up else [])]
+        api = self._api_sockets if self._is_up else ()
+        return [self._paths.control_socket, self._paths.ports_socket, *api]
 
     @property
     def _is_up(self) -> bool:

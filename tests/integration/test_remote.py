@@ -20,6 +20,7 @@ from tests.support.machines_elsewhere import (
     nothing_is_left,
     read_port,
     started,
+    times_up,
 )
 from tests.support.processes import command_lines
 from tests.support.relay import relay_command
@@ -31,11 +32,6 @@ pytestmark = [
     pytest.mark.skipif(os.getuid() != 0 or sys.platform != "linux", reason="only root can give a host its own network"),
     pytest.mark.usefixtures("machines_elsewhere"),
 ]
-
-
-def times_up(world: World) -> int:
-    """Return how often the machine has come up since its supervisor started."""
-    return world.must("logs", "far").stdout.count("phase: api -> up")
 
 
 def test_host_becomes_a_machine_that_clients_find(world: World, host: RemoteHost) -> None:

@@ -6,13 +6,15 @@ import os
 import shutil
 import signal
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from machine.ssh.command import SSH_FAILED
 from machine.store.ssh_ports import choose
-from tests.support.machines_elsewhere import read_port, started
+from machine.supervisor.intervals import USUAL
+from tests.support.machines_elsewhere import read_port, started, times_up
 from tests.support.remote_host import USER, RemoteHost
 from tests.support.sshd import serving_sshd
 from tests.support.waiting import wait_until
@@ -34,6 +36,14 @@ def replace_ssh(world: World, text: str) -> None:
     (world.bin / "ssh").chmod(0o755)
 
 
+def test_connection_lasts_as_long_as_nothing_ends_it(world: World, host: RemoteHost) -> None:
+    """A user who cannot become root on the host has one socket, and is not connected anew for want of the other."""
+    started(world, host)
+    time.sleep(2 * USUAL.heartbeat_s + 1)
+    assert world.state("far") == ("running", "")
+    assert times_up(world) == 1
+
+
 def test_network_that_is_silent_for_long_comes_back(world: World, host: RemoteHost) -> None:
     """Nothing ends the connections, so ssh itself has to notice. It asks five times as often here as usual."""
     faster = "s/ServerAliveInterval=5$/ServerAliveInterval=1/"
@@ -53,6 +63,7 @@ exec $SSH "$@" """,
     wait_until(lambda: read_port(port) == "from afar", "the port")
     host.fall_silent()
     wait_until(lambda: world.state("far")[0] == "degraded", "the silence to be noticed")
+    assert "removed" not in world.state("far")[1]
     refused = world.machine("ssh", "far", "true")
     assert refused.status in (125, SSH_FAILED)
     host.publishes(("127.0.0.1", port, "tcp"), ("127.0.0.1", late, "tcp"))

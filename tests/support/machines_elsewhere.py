@@ -38,3 +38,8 @@ def read_port(port: int) -> str | None:
             return connection.recv(100).decode() or None
     except OSError:
         return None
+
+
+def times_up(world: World) -> int:
+    """Return how often the machine has come up since its supervisor started."""
+    return world.must("logs", "far").stdout.count("phase: api -> up")
