@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
@@ -19,14 +21,20 @@ from tests.support.brewed import brewed_program
 from tests.support.free_ports import choose_port
 from tests.support.guest_machines import MainMachine
 from tests.support.guest_network import SERVE, answers, fetch
+from tests.support.hammer import Address, connect, hammering
 from tests.support.processes import processes_of, supervisor_pid
 from tests.support.waiting import wait_until
 from tests.support.world import World, machine_program
 
 _WRITER = "i=0; while :; do echo $i; i=$((i + 1)); sleep 0.01; done >/numbers"
 _LEFT_BYTES = 96 * 1024**2
-_CLIENTS = 8
+_CLIENTS = 50
 _KILLS = 4
+_FOLLOW = ["logs", "--follow", "sleeper"]
+# Each session costs an emulated guest's SSH server a second.
+_SSH_EVERY = 8
+# Clients come for five seconds. An answer that takes longer than this has waited for the wake.
+_CALL_EVERY_S, _WAITED_S = 0.1, 5.0
 _BOOT_ID = "cat /proc/sys/kernel/random/boot_id"
 
 
@@ -52,11 +60,24 @@ def suspend(world: World) -> None:
     assert memory(world).stat().st_mode & 0o777 == 0o600
 
 
+def start_writer(world: World) -> None:
+    """Run a container that writes a number every 10 ms."""
+    world.remote("box", "run", "--detach", "--name", "writer", "busybox", "sh", "-c", _WRITER)
+
+
+def end_writer(world: World) -> None:
+    """Check that the container has written every number once, and remove it."""
+    numbers = world.remote("box", "exec", "writer", "cat", "/numbers").stdout.split()
+    assert numbers == [str(number) for number in range(len(numbers))]
+    assert numbers
+    world.remote("box", "rm", "--force", "--time", "0", "writer")
+
+
 def test_everything_goes_on_where_it_was(world: World, main_machine: MainMachine) -> None:
     main_machine.run_sleeper()
     web = main_machine.publish_web()
     before = world.must("ssh", "box", _BOOT_ID).stdout
-    world.remote("box", "run", "--detach", "--name", "writer", "busybox", "sh", "-c", _WRITER)
+    start_writer(world)
     started = world.remote("box", "inspect", "--format", "{{.State.StartedAt}}", "sleeper", "writer").stdout
     for _ in range(2):
         suspend(world)
@@ -67,10 +88,8 @@ def test_everything_goes_on_where_it_was(world: World, main_machine: MainMachine
     assert world.must("ssh", "box", _BOOT_ID).stdout == before
     assert abs(float(world.must("ssh", "box", "date", "+%s").stdout) - time.time()) < 5
     assert world.remote("box", "inspect", "--format", "{{.State.StartedAt}}", "sleeper", "writer").stdout == started
-    numbers = world.remote("box", "exec", "writer", "cat", "/numbers").stdout.split()
-    assert numbers == [str(number) for number in range(len(numbers))]
     assert all(fetch(address) == "hello\n" for address in web.addresses)
-    world.remote("box", "rm", "--force", "--time", "0", "writer")
+    end_writer(world)
 
 
 def test_ssh_wakes_the_machine(world: World, main_machine: MainMachine) -> None:
@@ -99,9 +118,93 @@ def test_client_of_the_api_wakes_the_machine(world: World, main_machine: MainMac
 def test_client_of_a_published_port_wakes_the_machine(world: World, main_machine: MainMachine) -> None:
     web = main_machine.publish_web()
     suspend(world)
+    addresses = [address for _ in range(_CLIENTS) for address in web.addresses][:_CLIENTS]
     with ThreadPoolExecutor(_CLIENTS) as pool:
-        pages = list(pool.map(fetch, [address for _ in range(_CLIENTS) for address in web.addresses]))
-    assert pages == ["hello\n"] * len(pages)
+        assert list(pool.map(fetch, addresses)) == ["hello\n"] * _CLIENTS
+    world.must("wait", "--for", "running", "box")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Call:
+    """A client that has connected at a time, and been answered at another, or not at all."""
+
+    place: str
+    began: float
+    ended: float
+    said: bytes
+    refused: str | None = None
+
+
+def call(place: str, address: Address, words: bytes, timeout_s: float) -> Call:
+    began = time.monotonic()
+    try:
+        client = connect(address, timeout_s)
+    except OSError as error:
+        return Call(place=place, began=began, ended=time.monotonic(), said=b"", refused=str(error))
+    with client, contextlib.suppress(ConnectionResetError, BrokenPipeError):
+        client.sendall(words)
+        if said := client.recv(4096):
+            return Call(place=place, began=began, ended=time.monotonic(), said=said)
+    return Call(place=place, began=began, ended=time.monotonic(), said=b"")
+
+
+def test_no_client_is_refused_while_a_machine_falls_asleep_and_wakes(world: World, main_machine: MainMachine) -> None:
+    web, config = main_machine.publish_web(), world.record("box")["config"]
+    api = Path(world.inspect("box")["ConnectionInfo"]["PodmanSocket"]["Path"])
+    places: dict[str, tuple[Address, bytes]] = {
+        "api": (api, b"GET /_ping HTTP/1.0\r\n\r\n"),
+        "web": (("127.0.0.1", web.one), b"GET / HTTP/1.0\r\n\r\n"),
+        "six": (("::1", web.six), b"GET / HTTP/1.0\r\n\r\n"),
+        "ssh": (("127.0.0.1", config["ssh_port"]), b"SSH-2.0-test\r\n"),
+    }
+    with ThreadPoolExecutor(_CLIENTS * len(places)) as pool:
+        suspending = world.spawn(machine_program(), "suspend", "box")
+        calls = []
+        for number in range(_CLIENTS):
+            for place, (address, words) in places.items():
+                if place != "ssh" or number % _SSH_EVERY == 0:
+                    calls.append(pool.submit(call, place, address, words, world.timeout_s))
+            time.sleep(_CALL_EVERY_S)
+        said = suspending.communicate(timeout=world.timeout_s)
+        results = [future.result() for future in calls]
+    assert suspending.returncode == 0, said
+    assert [one for one in results if one.refused] == []
+    for place in places:
+        here = [one for one in results if one.place == place]
+        waited = [one.began for one in here if one.said and one.ended - one.began > _WAITED_S]
+        assert waited, here
+        assert [one for one in here if not one.said and one.began > min(waited)] == []
+    world.must("wait", "--for", "running", "box")
+
+
+def test_suspends_at_once_and_during_a_wake(world: World) -> None:
+    at_once = [world.spawn(machine_program(), "suspend", "box") for _ in range(2)]
+    said = [command.communicate(timeout=world.timeout_s) for command in at_once]
+    assert [command.returncode for command in at_once] == [0, 0], said
+    assert world.state("box") == ("suspended", "")
+    waking = world.spawn(machine_program(), "start", "box")
+    wait_until(lambda: world.state("box")[0] == "starting", timeout_s=60)
+    refused = world.machine("suspend", "box")
+    assert (refused.status, refused.stderr.strip()) == (125, 'Error: unable to suspend "box": it is starting')
+    assert "started successfully" in waking.communicate(timeout=world.timeout_s)[0]
+    assert world.state("box") == ("running", "")
+
+
+def test_what_clients_follow_ends_when_the_machine_falls_asleep(
+    world: World, main_machine: MainMachine, clients: Callable[[str], list[str]]
+) -> None:
+    main_machine.run_sleeper()
+    podman, docker = ["podman", "--remote", "--connection", "box"], [*clients("bin/docker"), "--context", "box"]
+    session = ["exec", "sleeper", "sleep", "99999"]
+    streams = [world.spawn(*client, *words) for client in (podman, docker) for words in (_FOLLOW, session)]
+    wait_until(
+        lambda: world.must("ssh", "box", "pgrep --count --exact --full 'sleep 99999' || :").stdout == "2\n",
+        timeout_s=120,
+    )
+    world.must("suspend", "box")  # a client of `exec` asks how its session has ended, which wakes the machine again
+    said = [stream.communicate(timeout=world.timeout_s) for stream in streams]
+    assert "unexpected EOF" in said[2][1], said  # the others say nothing
+    assert world.remote("box", "exec", "sleeper", "echo", "alive").stdout == "alive\n"
     world.must("wait", "--for", "running", "box")
 
 
@@ -190,9 +293,10 @@ def test_snapshot_brings_disk_and_memory_back(world: World, main_machine: MainMa
     boot_id = world.must("ssh", "box", _BOOT_ID).stdout
     started = world.remote("box", "inspect", "--format", "{{.State.StartedAt}}", "sleeper").stdout
     world.must("ssh", "box", "echo early >marks")
-    assert (
-        world.must("snapshot", "create", "-m", "all is well", "box").stdout == 'Snapshot "snapshot1" of "box" created\n'
-    )
+    api = Path(world.inspect("box")["ConnectionInfo"]["PodmanSocket"]["Path"])
+    with hammering([api], every_s=0.5) as attempts:  # each client would wake the machine before its snapshot is taken
+        created = world.must("snapshot", "create", "-m", "all is well", "box").stdout
+    assert (created, attempts.refused) == ('Snapshot "snapshot1" of "box" created\n', [])
     assert world.state("box") == ("running", "")
     world.must("ssh", "box", "echo late >>marks; sync")
     world.remote("box", "rm", "--force", "--time", "0", "sleeper")

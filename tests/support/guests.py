@@ -14,6 +14,7 @@ import sys
 import tarfile
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,7 @@ _ORDINARY_USER = "boot2podman-test"
 _USER_LOCK = Path(tempfile.gettempdir()) / f"{_ORDINARY_USER}.lock"
 # The size of the file system for a world's machines, which a test fills up.
 _DISK = "4G"
+_CARRIES_S = 20.0
 _APPLETS = ("sh", "echo", "sleep", "uname", "httpd", "cat", "chroot", "mkdir", "wget")
 
 
@@ -68,6 +70,14 @@ def make_guest_world(streams: Path, uid: int, *, timeout_s: float = COMMAND_S) -
             for name in (".", *files):
                 os.chown(Path(directory) / name, uid, uid, follow_symlinks=False)
     return world
+
+
+def left_after(root: Path, patience_s: float) -> dict[int, str]:
+    """Return the processes that are left. One that has carried clients ends a moment after its machine."""
+    until = time.monotonic() + patience_s
+    while (left := processes_of(root)) and time.monotonic() < until:
+        time.sleep(0.2)
+    return left
 
 
 def take_down(world: World) -> None:

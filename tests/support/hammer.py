@@ -22,13 +22,13 @@ class Attempts:
 
 
 @contextlib.contextmanager
-def hammering(addresses: Sequence[Address]) -> Iterator[Attempts]:
+def hammering(addresses: Sequence[Address], *, every_s: float = 0.001) -> Iterator[Attempts]:
     """Connect to each address again and again during the block, and hang up at once."""
     attempts = Attempts(connected=dict.fromkeys(addresses, 0))
     ended = threading.Event()
 
     def hammer() -> None:
-        while not ended.wait(0.001):
+        while not ended.wait(every_s):
             for address in addresses:
                 try:
                     connect(address).close()
