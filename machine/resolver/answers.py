@@ -17,6 +17,11 @@ import dns.opcode
 import dns.rcode
 import dns.rdataclass
 import dns.rdatatype
+
+# dnspython imports the modules of record types when it needs them, which an upgrade may have removed by then.
+import dns.rdtypes.ANY.OPT
+import dns.rdtypes.IN.A
+import dns.rdtypes.IN.AAAA
 import dns.rrset
 
 # An answer of the host may change at any time, for example when a VPN connects.

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import struct
 from collections.abc import Awaitable, Callable, Sequence
 
 from machine.resolver.answers import Missing, Question, read_question, write_answer
+
+log = logging.getLogger(__name__)
 
 LookUp = Callable[[str], Awaitable[Sequence[str] | Missing]]
 """Returns the addresses of a name, or why it has none."""
@@ -68,8 +71,8 @@ class ResolverServer:
     async def _reply(self, data: bytes, sender: tuple[str, int]) -> None:
         question = read_question(data)
         if question and self._datagrams:
-            found = await self._find(question)
-            self._datagrams.sendto(write_answer(question, found, max_bytes=question.max_bytes), sender)
+            answer = await self._answer(question, max_bytes=question.max_bytes)
+            self._datagrams.sendto(answer, sender)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Answer the questions on one connection, each after its length, until there are no more."""
@@ -81,13 +84,19 @@ class ResolverServer:
                 question = read_question(data)
                 if question is None:
                     break
-                answer = write_answer(question, await self._find(question))
+                answer = await self._answer(question)
                 writer.write(_LENGTH.pack(len(answer)) + answer)
                 await writer.drain()
         writer.close()
 
-    async def _find(self, question: Question) -> Sequence[str] | Missing:
-        return await self._look_up(question.name) if question.wants_addresses else ()
+    async def _answer(self, question: Question, *, max_bytes: int = 0) -> bytes:
+        """Return the answer to a question. A guest that gets none would ask again until it gives up."""
+        try:
+            found = await self._look_up(question.name) if question.wants_addresses else ()
+            return write_answer(question, found, max_bytes=max_bytes)
+        except Exception:  # the guest is told of it, and other questions are answered
+            log.exception("%s: no answer can be given", question.name)
+            return write_answer(question, Missing.FAILURE)
 
 
 class _Datagrams(asyncio.DatagramProtocol):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
+import subprocess
+import sys
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -15,7 +17,7 @@ import pytest
 
 from machine.model import network
 from machine.resolver.lookup import HostNames, for_guest
-from machine.resolver.server import ResolverServer
+from machine.resolver.server import LookUp, ResolverServer
 
 HOSTS = {
     "both.example": ["192.0.2.1", "2001:db8::1"],
@@ -64,9 +66,9 @@ async def over_tcp(port: int, question: bytes) -> bytes:
     return answers[-1]
 
 
-def ask(how: Ask, name: str, kind: str) -> dns.message.Message:
+def ask(how: Ask, name: str, kind: str, look_up: LookUp | None = None) -> dns.message.Message:
     async def talk() -> bytes:
-        server = ResolverServer(HostNames().look_up)
+        server = ResolverServer(look_up or HostNames().look_up)
         port = await server.open()
         try:
             return await how(port, question.to_wire())
@@ -105,6 +107,56 @@ def test_addresses_are_those_that_the_host_finds(how: Ask, name: str, kind: str,
 )
 def test_name_without_addresses_is_told_apart_from_a_failure(name: str, code: int) -> None:
     assert ask(over_udp, name, "A").rcode() == code
+
+
+@pytest.mark.parametrize("how", [over_udp, over_tcp])
+def test_question_whose_answer_cannot_be_made_is_answered_with_a_failure(how: Ask) -> None:
+    async def look_up(name: str) -> list[str]:
+        return ["no address"]
+
+    assert ask(how, "odd.example", "A", look_up).rcode() == dns.rcode.SERVFAIL
+
+
+# Answers questions after an upgrade has removed the version of the program that is running.
+AFTER_AN_UPGRADE = """
+import sys
+import dns.message
+import machine.supervisor.__main__
+from machine.supervisor.preload import preload
+preload()
+from machine.resolver.lookup import HostNames  # as a supervisor that answers its guest
+from machine.resolver.server import ResolverServer
+from machine.resolver.answers import Missing, read_question, write_answer
+questions = [
+    (dns.message.make_query(name, kind, use_edns=edns).to_wire(), found)
+    for name, kind, found in [
+        ("host.example", "A", ["192.0.2.1", "2001:db8::1"]),
+        ("host.example", "AAAA", ["192.0.2.1", "2001:db8::1"]),
+        ("host.example", "TYPE65280", ()),
+        ("none.example", "A", Missing.NO_SUCH_NAME),
+    ]
+    for edns in (-1, 0)
+]
+
+class Removed:
+    def find_spec(self, name, *_):
+        raise ModuleNotFoundError(name)
+
+sys.meta_path[:] = [Removed()]
+for data, found in questions:
+    question = read_question(data)
+    answer = write_answer(question, found, max_bytes=question.max_bytes)
+    sys.stdout.write(dns.message.from_wire(answer).to_text() + "\\n")
+"""
+
+
+def test_supervisor_answers_after_its_version_has_been_removed() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", AFTER_AN_UPGRADE], capture_output=True, check=False, text=True, timeout=60
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    answers = [line.split()[-1] for line in done.stdout.splitlines() if " IN A" in line and line[-1].isdigit()]
+    assert answers == ["192.0.2.1"] * 2 + ["2001:db8::1"] * 2
 
 
 def test_long_answer_is_asked_for_again_over_tcp() -> None:
