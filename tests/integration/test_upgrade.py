@@ -271,29 +271,32 @@ printf '{"manifests": [\n]}\n'
 """
 RPM_OSTREE = """#!/bin/sh
 echo "rpm-ostree $*" >>"$RECORD"
-printf '{"deployments": ['
+printf '{"deployments": [\n'
 for reference in $REFERENCES; do
-    printf '{"booted": true,\n "container-image-reference" : "%s",\n' "$reference"
+    case $reference in booted=*) booted=true ;; *) booted=false ;; esac
+    printf '{"serial": 0, "packages": ["a }", "\\"{"], "base": {"booted": false},\n "booted" : %s,\n' $booted
+    printf ' "container-image-reference" : "%s",\n' "${reference#booted=}"
     printf ' "container-image-reference-digest" : "x"\n},'
 done
-echo '{"booted": false}]}'
+echo '{"booted": false}], "cached-update": null}'
 """
+GONE = "ostree-unverified-image:oci-archive:/var/tmp/os.tar"
 
 
 @pytest.mark.parametrize(
     ("references", "asked"),
     [
-        ([SIGNED, SIGNED], "docker://quay.io/fedora/fedora-coreos:stable"),
-        (["ostree-image-signed:registry:quay.io/x@sha256:1"], "docker://quay.io/x@sha256:1"),
-        (["ostree-unverified-registry:localhost:5000/x:1"], "docker://localhost:5000/x:1"),
-        (["ostree-remote-registry:fedora:quay.io/x:1"], "docker://quay.io/x:1"),
-        (["ostree-remote-image:fedora:docker://quay.io/x:1"], "docker://quay.io/x:1"),
-        (["ostree-unverified-image:oci-archive:/var/tmp/os.tar"], "oci-archive:/var/tmp/os.tar"),
+        ([f"booted={SIGNED}", SIGNED], "docker://quay.io/fedora/fedora-coreos:stable"),
+        ([f"booted={SIGNED}", GONE], "docker://quay.io/fedora/fedora-coreos:stable"),
+        ([GONE, f"booted={SIGNED}", GONE], "docker://quay.io/fedora/fedora-coreos:stable"),
+        (["booted=ostree-image-signed:registry:quay.io/x@sha256:1"], "docker://quay.io/x@sha256:1"),
+        (["booted=ostree-unverified-registry:localhost:5000/x:1"], "docker://localhost:5000/x:1"),
+        (["booted=ostree-remote-registry:fedora:quay.io/x:1"], "docker://quay.io/x:1"),
+        (["booted=ostree-remote-image:fedora:docker://quay.io/x:1"], "docker://quay.io/x:1"),
+        ([f"booted={GONE}"], "oci-archive:/var/tmp/os.tar"),
     ],
 )
-def test_check_asks_the_registry_for_what_rpm_ostree_does_not_find(
-    references: list[str], asked: str, tmp_path: Path
-) -> None:
+def test_check_asks_for_the_booted_image_alone(references: list[str], asked: str, tmp_path: Path) -> None:
     guest = stand_ins(tmp_path, "rpm-ostree", "skopeo")
     (guest.directory / "skopeo").write_text(SKOPEO)
     (guest.directory / "rpm-ostree").write_text(RPM_OSTREE)
@@ -303,9 +306,18 @@ def test_check_asks_the_registry_for_what_rpm_ostree_does_not_find(
     assert guest.calls() == ["rpm-ostree status --json", f"skopeo inspect --raw {asked} "]
     manifest = '{"manifests": [\n]}\n'
     digest = hashlib.sha256(manifest.encode()).hexdigest()
-    assert f"\nimage {references[0]} sha256:{digest} {os.uname().machine}\n{manifest}" in done.stdout
+    (booted,) = (reference[7:] for reference in references if reference.startswith("booted="))
+    assert f"\nimage {booted} sha256:{digest} {os.uname().machine}\n{manifest}" in done.stdout
     failed = run_script("ostree", "check", FAIL="1", **environment)
     assert (failed.returncode, failed.stderr) == (1, "cannot reach the registry\n")
+
+
+def test_image_that_is_not_booted_is_not_asked_for(tmp_path: Path) -> None:
+    guest = stand_ins(tmp_path, "rpm-ostree", "skopeo")
+    (guest.directory / "rpm-ostree").write_text(RPM_OSTREE)
+    done = run_script("ostree", "check", **guest.environment, REFERENCES=GONE)
+    assert done.returncode == 0, done.stderr
+    assert guest.calls() == ["rpm-ostree status --json", f"rpm-ostree upgrade {BYPASS} --check --unchanged-exit-77"]
 
 
 def test_upgrade_says_that_the_hosts_policy_decides(tmp_path: Path) -> None:

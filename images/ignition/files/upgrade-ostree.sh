@@ -22,20 +22,43 @@ or_unchanged() {
     [ "$status" -eq 77 ] || return "$status"
 }
 
+# Print the reference of the booted deployment's image, if it has one, from rpm-ostree's status on standard input. The
+# images of other deployments may be gone.
+booted-reference() {
+    awk '
+        {
+            line = $0
+            while (match(line, /"([^"\\]|\\.)*"|[][{}]|true/)) {
+                token = substr(line, RSTART, RLENGTH)
+                line = substr(line, RSTART + RLENGTH)
+                if (line ~ /^ *:/) {
+                    key = token
+                } else if (token == "{" || token == "[") {
+                    depth++
+                    if (depth == 3) { booted = 0; reference = "" }
+                } else if (token == "}" || token == "]") {
+                    if (depth == 3 && booted && reference != "") print reference
+                    depth--
+                } else if (depth == 3 && key == "\"booted\"") {
+                    booted = token == "true"
+                } else if (depth == 3 && key == "\"container-image-reference\"") {
+                    reference = substr(token, 2, length(token) - 2)
+                }
+            }
+        }'
+}
+
 # rpm-ostree's own check finds nothing new in a registry, or does not say what.
 rpm-ostree-check() {
-    local status references reference
+    local status reference
     status=$(rpm-ostree status --json)
     printf '%s\n' "$status"
-    references=$(
-        sed -n 's/.*"container-image-reference" *: *"\([^"]*\)".*/\1/p' <<<"$status" | sort -u
-    )
-    if [ -z "$references" ]; then
+    reference=$(booted-reference <<<"$status")
+    if [ -n "$reference" ]; then
+        show-manifest "$reference"
+    else
         or_unchanged rpm-ostree upgrade --bypass-driver --check --unchanged-exit-77
     fi
-    for reference in $references; do
-        show-manifest "$reference"
-    done
 }
 
 # What kind of signature is asked for comes first in a reference, and for some kinds then the name of an ostree remote.
