@@ -142,8 +142,8 @@ class FailureWatch:
         return None
 
     def _early_resets(self, count: int) -> Failure | None:
-        """Return a failure if the console has shown firmware or a boot loader, but after many resets no kernel."""
-        if count < _MAX_EARLY_RESETS or not tail(self._serial_log).strip():
+        """Return a failure if the console shows no kernel after many resets. A BIOS shows nothing at all."""
+        if count < _MAX_EARLY_RESETS:
             return None
         return None if boot_stage(self._serial_log) is BootStage.KERNEL else Failure(kind=FailureKind.RESETS)
 

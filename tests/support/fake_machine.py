@@ -180,11 +180,13 @@ async def fake_machine(
     intervals: Intervals = INTERVALS,
     base: Path | None = None,
     hardware: Hardware | None = None,
+    hypervisor: str | None = None,
     **fields: Any,
 ) -> AsyncIterator[FakeMachine]:
     """Run a supervisor that starts or `adopts` the machine `box`; `fields` go to make_record, `binary` plays QEMU.
 
-    Without `has_monitor`, the socket of QEMU's monitor has been removed. `base` is the base image of the disk.
+    Without `has_monitor`, the socket of QEMU's monitor has been removed. `base` is the base image of the disk,
+    `hypervisor` the versions that a failed start names if HVF accelerates the guest.
     """
     progress: list[Line] = []
     starting = ProgressBroadcaster()
@@ -206,6 +208,7 @@ async def fake_machine(
             patience=1,
             base=base,
             hardware=hardware,
+            hypervisor=hypervisor,
         )
         async with serving_qmp(paths.qmp_socket, qemu.answer) as qmp:
             machine = FakeMachine(paths, assemble(assignment, starting, intervals), qemu, qmp, progress)

@@ -25,7 +25,8 @@ from machine.model.config import FirstBoot, Provisioning, UserIgnition
 from machine.model.folders import Folder
 from machine.model.record import GuestFacts, Pending
 from machine.model.state import MachineState, State
-from machine.supervisor.events import DeadlinePassed, PauseCause
+from machine.supervisor.events import DeadlinePassed, GuestReset, PauseCause
+from machine.supervisor.guest_ssh import GuestSsh
 from machine.supervisor.phases import Phase
 from tests.support.builders import make_config
 from tests.support.fake_machine import INTERVALS, WAIT_S, FakeMachine, fake_machine, until
@@ -567,6 +568,26 @@ def test_first_boot_that_reboots_itself_has_its_whole_time_again(ssh: FakeSsh, s
         await until(lambda: {"ok": {}} in machine.progress)
 
     play(story, short_path)
+
+
+def test_firmware_that_resets_again_and_again_ends_the_start_and_names_the_versions(
+    ssh: FakeSsh, short_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(GuestSsh, "await_greeting", lambda _: asyncio.Event().wait())  # no guest gets that far
+
+    async def story(machine: FakeMachine) -> None:
+        await until(lambda: machine.supervisor.life.current.phase is Phase.BOOT)
+        for _ in range(3):
+            machine.supervisor.life.post(GuestReset())
+        error = await machine.end()
+        assert error is not None
+        assert error.message == (
+            'unable to start "box" in phase boot: the guest resets itself again and again before it reaches its kernel'
+        )
+        assert error.hint is not None
+        assert "here QEMU 11.1.0 on macOS 26: use another version" in error.hint
+
+    play(story, short_path, hypervisor="QEMU 11.1.0 on macOS 26")
 
 
 def test_qemu_that_stands_still_degrades_the_machine(ssh: FakeSsh, short_path: Path) -> None:
