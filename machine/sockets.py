@@ -12,6 +12,7 @@ import signal
 import socket
 import struct
 import sys
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     import asyncio
 
 _TIMEOUT_S = 2
+# This host's own addresses answer at once.
+_LEAST_S = 0.1
 
 # Linux: struct ucred of SO_PEERCRED; macOS: LOCAL_PEERPID of sys/un.h.
 _UCRED = struct.Struct("3i")
@@ -73,11 +76,30 @@ def accepts(address: str, port: int) -> bool:
     A socket that can be bound does not prove that no program does. On macOS and other BSDs, SO_REUSEADDR lets one
     program listen on every address, and another on one address with the same port.
     """
-    target = (_EVERY_ADDRESS.get(address, address), port)
-    with contextlib.suppress(OSError), socket.create_connection(target, _TIMEOUT_S) as connection:
+    deadline = time.monotonic() + _TIMEOUT_S
+    return any(_answers(one, port, until=deadline) for one in _covered(address))
+
+
+def _answers(address: str, port: int, *, until: float) -> bool:
+    timeout_s = max(until - time.monotonic(), _LEAST_S)
+    with contextlib.suppress(OSError), socket.create_connection((address, port), timeout_s) as connection:
         # A connection from the port itself, which the kernel may choose, meets nobody else.
         return bool(connection.getsockname() != connection.getpeername())
     return False
+
+
+def _covered(address: str) -> list[str]:
+    """Return the addresses at which a program may listen in place of one that listens on `address`, likeliest first."""
+    loopback = _EVERY_ADDRESS.get(address)
+    if loopback is None:
+        return [address]
+    found = [loopback]
+    if sys.platform == "darwin":  # Linux lets nobody bind every address while a program listens on one of them
+        import psutil  # slow to import
+
+        family = socket.AF_INET6 if ":" in loopback else socket.AF_INET
+        found += [one.address for every in psutil.net_if_addrs().values() for one in every if one.family == family]
+    return list(dict.fromkeys(found))
 
 
 def has_hung_up(descriptor: int) -> bool:

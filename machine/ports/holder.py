@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from machine.errors import reason_of
 from machine.model.host import HostOS
-from machine.model.ports import Endpoint, Protocol, SocketPath
+from machine.model.ports import EVERY, Endpoint, Protocol, SocketPath
 from machine.sockets import accepts
 from machine.this_host import current_os
 
@@ -111,9 +111,11 @@ def _forbidden(endpoint: Endpoint, host_os: HostOS) -> str:
                 f"sysctl {_SYSCTL}={endpoint.port}"
             )
         case HostOS.MACOS:
+            kind = "/udp" if endpoint.protocol is Protocol.UDP else ""
             return (
                 f"macOS lets only root listen on a single address below port {first}; choose {first} or higher, or "
-                "leave the address out"
+                f"listen on every address: '{EVERY}:{endpoint.port}:GUEST_PORT{kind}' for machine port add, or "
+                f"{endpoint.port}:GUEST_PORT{kind} for podman run -p"
             )
 
 

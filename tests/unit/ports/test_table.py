@@ -200,9 +200,14 @@ def test_port_of_roots_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "platform", "linux")
     assert listen_problem(endpoint) == f"{sentence}, or allow it with: sysctl net.ipv4.ip_unprivileged_port_start=80"
     monkeypatch.setattr(sys, "platform", "darwin")
+    reason = "macOS lets only root listen on a single address below port 1024; choose 1024 or higher, or listen on"
     assert listen_problem(replace(endpoint, address="127.0.0.1")) == (
-        "cannot publish 127.0.0.1:80/tcp: macOS lets only root listen on a single address below port 1024; choose 1024 "
-        "or higher, or leave the address out"
+        f"cannot publish 127.0.0.1:80/tcp: {reason} every address: '*:80:GUEST_PORT' for machine port add, or "
+        "80:GUEST_PORT for podman run -p"
+    )
+    # An address that the user did not write, because a forward without one is this host's alone.
+    assert f"{reason} every address: '*:81:GUEST_PORT/udp' for machine" in str(
+        listen_problem(parse_forward("81:81/udp").endpoint)
     )
 
 
@@ -216,6 +221,22 @@ def test_port_that_bind_gives_although_another_program_answers_there_is_taken(
         monkeypatch.setattr(socket.socket, "bind", lambda *_: None)
         problem = f"cannot publish {endpoint}: the port is taken by {find_holder(endpoint)}; choose another host port"
         assert listen_problem(endpoint) == problem
+
+
+@pytest.mark.linux("another address of the loopback can be listened on")
+@pytest.mark.parametrize("wanted", ["", "0.0.0.0", "127.0.0.1"])
+def test_port_that_another_program_has_on_another_address_is_taken_for_every_address(
+    wanted: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on macOS, where bind gives the port."""
+    own = psutil.net_if_addrs()["lo"]
+    monkeypatch.setattr(psutil, "net_if_addrs", lambda: {"lo": own, "en0": [own[0]._replace(address="127.0.0.2")]})
+    monkeypatch.setattr(sys, "platform", "darwin")
+    with socket.create_server(("127.0.0.2", 0)) as server:
+        port = server.getsockname()[1]
+        monkeypatch.setattr(socket.socket, "bind", lambda *_: None)
+        endpoint = Endpoint(protocol=Protocol.TCP, address=wanted, port=port)
+        assert (listen_problem(endpoint) is None) == (wanted == "127.0.0.1")
 
 
 @pytest.mark.parametrize(
