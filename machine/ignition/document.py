@@ -176,6 +176,29 @@ def _owned_by(user: str | None) -> dict[str, Any]:
     return {"user": {"name": user}, "group": {"name": user}} if user else {}
 
 
+def with_arguments(text: str, before: KernelArguments, after: KernelArguments) -> str:
+    """Return an Ignition config whose kernel arguments `before` are replaced by `after`. The rest of it is kept.
+
+    Raises:
+        ValueError: the config is not a JSON object.
+    """
+    document = json.loads(text)
+    if not isinstance(document, dict):
+        raise ValueError("not a JSON object")
+    old, new = before.node(), after.node()
+    arguments = {}
+    for key in ("shouldExist", "shouldNotExist"):
+        others = [one for one in _entries(document, "kernelArguments", key) if one not in old.get(key, [])]
+        if chosen := [*new.get(key, []), *others]:
+            arguments[key] = chosen
+    document.pop("kernelArguments", None)
+    if arguments:
+        document["kernelArguments"] = arguments
+        if document["ignition"]["version"] == SPECIFICATION:
+            document["ignition"]["version"] = SPECIFICATION_WITH_KERNEL_ARGUMENTS
+    return json.dumps(document, indent=2) + "\n"
+
+
 def find_overridden(ours: Document, theirs: str) -> list[str]:
     """List the paths and units in `ours` that the user's config overrides, because `theirs` defines them, too."""
     document = json.loads(theirs)

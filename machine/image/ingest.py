@@ -59,11 +59,15 @@ class Ingest:
     def ensure(self, artifact: Artifact, keys: Sequence[bytes] | None) -> BaseImage:
         """Return the base image of an artifact. If the cache does not have it, fetch, verify and unpack it.
 
-        If `keys` is not None, one of these keys must have signed the image.
+        If `keys` is not None, one of these keys must have signed the image. The location is the artifact's, even if the
+        cache has the image from another.
 
         Raises:
             MachineError: the image cannot be fetched, does not match its digests or signature, or is not a disk image.
         """
+        return replace(self._ensure(artifact, keys), location=public_url(artifact.location))
+
+    def _ensure(self, artifact: Artifact, keys: Sequence[bytes] | None) -> BaseImage:
         has_checksum = artifact.has_checksum
         path = local_path(artifact.location)
         if path is not None:

@@ -6,10 +6,12 @@ from dataclasses import dataclass, replace
 
 from machine.control import Command
 from machine.errors import BadInputError, NotFoundError
+from machine.model.config import MachineConfig
 from machine.model.folders import SYNTAX, Folder, normalized, read_folder
 from machine.model.record import MachineRecord
 from machine.ops.shared.ask_supervisor import ask_supervisor
 from machine.ops.shared.context import Context
+from machine.ops.shared.first_boot_arguments import update_first_boot
 from machine.ops.shared.folders import check_mountable, read_volumes
 from machine.ops.shared.live_change import change_machine
 from machine.ops.shared.state import machine_state
@@ -56,9 +58,7 @@ def add_mount(name: str, text: str, context: Context, report: Reporter) -> None:
     wake(name, context, report)
 
     def offline(record: MachineRecord) -> MachineRecord:
-        return replace(
-            record, config=record.config.with_folder(folder), pending=replace(record.pending, guest_outdated=True)
-        )
+        return _changed(record, record.config.with_folder(folder), context)
 
     change_machine(name, context, Command.MOUNT_ADD, str(folder), offline, timeout_s=_ANSWER_S)
 
@@ -77,11 +77,14 @@ def remove_mount(name: str, target: str, context: Context, report: Reporter) -> 
     wake(name, context, report)
 
     def offline(record: MachineRecord) -> MachineRecord:
-        return replace(
-            record, config=record.config.without_folder(place), pending=replace(record.pending, guest_outdated=True)
-        )
+        return _changed(record, record.config.without_folder(place), context)
 
     change_machine(name, context, Command.MOUNT_REMOVE, place, offline, timeout_s=_ANSWER_S)
+
+
+def _changed(record: MachineRecord, config: MachineConfig, context: Context) -> MachineRecord:
+    update_first_boot(record, config, context.roots.machine(config.name))
+    return replace(record, config=config, pending=replace(record.pending, guest_outdated=True))
 
 
 def list_mounts(name: str, context: Context) -> list[ListedFolder]:

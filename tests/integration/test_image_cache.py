@@ -240,3 +240,62 @@ def test_image_that_was_cached_from_a_file_is_known_as_the_streams(
     world.init("one", images.xz)
     world.init("two", "stable", "--stream-base-url", base, "--no-verify-signature")
     assert server.ranges_of(PACKED) == []
+
+
+def test_file_that_the_cache_has_under_another_name_keeps_its_own(
+    world: World, images: Images, server: ImageServer
+) -> None:
+    """The name is what tells Fedora CoreOS from other guests."""
+    path = world.root / "fedora-coreos-44.1-qemu.x86_64.qcow2"
+    url = server.add("/fedora-coreos-44.1-qemu.x86_64.qcow2.xz", images.xz.read_bytes())
+    world.init("first", images.qcow2)
+    world.init("packed", images.xz)
+    shutil.copy(images.qcow2, path)
+    time.sleep(0.2)
+    for name, image, *words in (
+        ("read", path),
+        ("known", path),
+        ("promised", path, "--image-sha256", sha256(images.qcow2)),
+        ("fetched", url, "--image-sha256", sha256(images.xz)),
+        ("again", images.qcow2),
+    ):
+        world.init(name, image, *words, "--volume", f"{world.root}:/data")
+        is_coreos = image != images.qcow2
+        assert world.inspect(name)["Machine"]["Image"]["Location"].removeprefix("file://") == str(image)
+        document = json.loads(world.must("ignition", name).stdout)
+        assert document["ignition"]["version"] == ("3.3.0" if is_coreos else "3.2.0")
+    assert len(list(world.cache.glob("sha256-*"))) == 1
+
+
+def test_folders_of_a_machine_that_has_not_booted_change_its_kernel_arguments(world: World, images: Images) -> None:
+    path = world.root / "fedora-coreos-44.1-qemu.x86_64.qcow2"
+    shutil.copy(images.qcow2, path)
+    world.init("box", path, "--volume", "")
+
+    def arguments() -> list[str]:
+        document = json.loads(world.must("ignition", "box").stdout)
+        return list(document.get("kernelArguments", {}).get("shouldExist", []))
+
+    needed, folder = ["ostree.prepare-root.composefs=0"], f"{world.root}:/data"
+    assert arguments() == []
+    for words in (
+        ("set", "--volume", folder, "box"),
+        ("set", "--volume", f"{world.root}:/mnt/x", "box"),
+        ("mount", "add", "box", folder),
+        ("mount", "rm", "box", "/data"),
+    ):
+        world.must(*words)
+        assert arguments() == (needed if folder in words else [])
+    config = world.machines / "box" / "config.ign"
+    whole = config.read_text()
+    config.write_text("{")
+    for words in (("set", "--volume", folder, "box"), ("mount", "add", "box", folder)):
+        before = (world.machines / "box" / "record.json").read_bytes()
+        assert world.machine(*words).stderr == (
+            f"Error: {config} is not an Ignition config; correct it, because the guest reads it at its first boot\n"
+        )
+        assert (world.machines / "box" / "record.json").read_bytes() == before
+    config.write_text(whole)
+    world.edit_record("box", guest={"provisioned": True})
+    world.must("mount", "add", "box", folder)
+    assert arguments() == []

@@ -12,7 +12,7 @@ import pytest
 from machine.errors import MachineError
 from machine.ignition.assets import load
 from machine.ignition.coreos import kernel_arguments
-from machine.ignition.document import KernelArguments, find_overridden
+from machine.ignition.document import KernelArguments, find_overridden, with_arguments
 from machine.ignition.provision import hostname, ignition_text, provision, subordinate_ids
 from machine.model.arch import Arch
 from machine.model.config import FirstBoot, ImageOrigin, UserIgnition
@@ -83,6 +83,22 @@ def test_fedora_coreos_gets_the_kernel_arguments_that_it_needs(
 ) -> None:
     folders = tuple(Folder(source="/s", target=target) for target in targets)
     assert kernel_arguments(make_config(folders=folders, **fields)) == KernelArguments(present=present, absent=absent)
+
+
+def test_kernel_arguments_are_changed_in_a_config_that_a_user_has_edited() -> None:
+    plain, shared = make_config(), make_config(folders=(Folder(source="/s", target="/data"),))
+    none, needed = kernel_arguments(plain), kernel_arguments(shared)
+    with_them = with_arguments(ignition_text(plain, KEYS), none, needed)
+    assert with_them == ignition_text(shared, KEYS)
+    edited = {
+        "ignition": {"version": "3.4.0"},
+        "kernelArguments": {"shouldExist": [*NO_COMPOSEFS, "quiet"], "shouldNotExist": ["rhgb"]},
+    }
+    own = {"ignition": {"version": "3.4.0"}, "kernelArguments": {"shouldExist": ["quiet"], "shouldNotExist": ["rhgb"]}}
+    assert json.loads(with_arguments(json.dumps(edited), needed, none)) == own
+    assert json.loads(with_arguments(json.dumps(own), none, needed)) == edited
+    with pytest.raises(ValueError, match="JSON"):
+        with_arguments("[]", none, needed)
 
 
 def test_asset_has_its_values_in_place() -> None:
