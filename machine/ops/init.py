@@ -37,7 +37,7 @@ from machine.ops.shared.client_registration import ClientRegistration
 from machine.ops.shared.context import Context
 from machine.ops.shared.creation import fresh_mac, guest_uid, make_keys, publish
 from machine.ops.shared.defaults import effective, naming_source_of
-from machine.ops.shared.folders import check_inotify, check_transport, chosen_folders
+from machine.ops.shared.folders import check_inotify, check_transport, chosen_folders, hidden_policy
 from machine.ops.shared.images import ImageRequest, image_cache, image_request, obtain
 from machine.ops.shared.resources import check_resources, check_usbs
 from machine.ops.shared.timezone import LOCAL, resolve_timezone
@@ -209,4 +209,6 @@ def _make(
         record = MachineRecord(config=config, pending=pending, guest=GuestFacts(services=services_digest()))
         config = publish(record, paths, registration, context, report)
     report_replaced_parts(config, keys, context.roots.machine(config.name), report)
+    if notice := hidden_policy(config.folders):
+        report.notice(notice)
     return config

@@ -12,7 +12,7 @@ from machine.model.record import MachineRecord
 from machine.ops.shared.ask_supervisor import ask_supervisor
 from machine.ops.shared.context import Context
 from machine.ops.shared.first_boot_arguments import update_first_boot
-from machine.ops.shared.folders import check_mountable, read_volumes
+from machine.ops.shared.folders import check_mountable, hidden_policy, read_volumes
 from machine.ops.shared.live_change import change_machine
 from machine.ops.shared.state import machine_state
 from machine.ops.wake import wake
@@ -61,6 +61,8 @@ def add_mount(name: str, text: str, context: Context, report: Reporter) -> None:
         return _changed(record, record.config.with_folder(folder), context)
 
     change_machine(name, context, Command.MOUNT_ADD, str(folder), offline, timeout_s=_ANSWER_S)
+    if notice := hidden_policy([folder]):
+        report.notice(notice)
 
 
 def remove_mount(name: str, target: str, context: Context, report: Reporter) -> None:

@@ -18,7 +18,7 @@ from machine.model.usb import usb_texts
 from machine.ops.shared.client_registration import ClientRegistration
 from machine.ops.shared.context import Context
 from machine.ops.shared.first_boot_arguments import update_first_boot
-from machine.ops.shared.folders import check_inotify, check_mountable, check_transport, read_volumes
+from machine.ops.shared.folders import check_inotify, check_mountable, check_transport, hidden_policy, read_volumes
 from machine.ops.shared.resources import check_usbs, checked_cpus, checked_disk, checked_memory
 from machine.ops.shared.restoring import finish_interrupted
 from machine.qemu.img import QemuImg
@@ -76,6 +76,8 @@ def set_machine(name: str, request: SetRequest, context: Context, report: Report
             report.notice(f"The root file system of {name} will grow into the larger disk at the next start")
         update_first_boot(record, changed, paths)
         records.edit(paths, lambda record: change_record(record, request, context.host, folders))
+        if notice := hidden_policy(folders or ()):
+            report.notice(notice)
         if request.rootful is not None:
             registration.prefer(changed, report)
 

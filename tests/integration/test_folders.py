@@ -246,6 +246,19 @@ def test_source_is_resolved_once_and_its_target_stays_as_written(world: World, i
 
 
 @pytest.mark.linux("a Mac shares other folders by default")
+def test_folder_over_the_guests_policy_is_told_once(world: World, images: Images, tmp_path: Path) -> None:
+    volume = f"{tmp_path}:/etc/containers"
+    told = (
+        f"{tmp_path} hides the guest's directory /etc/containers. Its own policy.json then decides which images of the "
+        "OS the guest accepts: without Fedora's rules in it, Fedora CoreOS refuses its updates\n"
+    )
+    assert world.init("box", images.qcow2, "--disk-size", "7", "--volume", volume).stderr.endswith(told)
+    world.must("mount", "rm", "box", "/etc/containers")
+    assert world.must("mount", "add", "box", volume).stderr == told
+    assert world.must("set", "--volume", volume, "box").stderr == told
+    assert world.must("set", "--cpus", "2", "box").stderr == ""
+
+
 def test_home_that_is_a_link_is_shared_by_default_at_its_own_path(world: World, images: Images, tmp_path: Path) -> None:
     (tmp_path / "real").mkdir()
     link = tmp_path / "home"

@@ -22,6 +22,9 @@ from machine.ops.shared.context import Context
 from machine.ops.shared.defaults import naming_source_of
 from machine.qemu.probe import find_qemu, folder_devices, probe_qemu
 
+# In the guest, with the rules that signatures of images have to satisfy (containers-policy.json(5)).
+_CONTAINERS = "/etc/containers"
+
 
 def chosen_folders(setting: EffectiveSetting, username: str, context: Context) -> tuple[Folder, ...]:
     """Return the folders of a new machine. A built-in folder that this host or the guest does not allow is left out.
@@ -67,6 +70,17 @@ def _resolved(folder: Folder) -> Folder:
         raise BadInputError(source.reason, hint=source.remedy, page=Page.FOLDER)
     check_source(source.path, folder.source)
     return replace(folder, source=source.path)
+
+
+def hidden_policy(folders: Iterable[Folder]) -> str | None:
+    """Return a notice if one of the folders is mounted over the guest's policy.json."""
+    for folder in folders:
+        if folder.target == _CONTAINERS:
+            return (
+                f"{folder.source} hides the guest's directory {_CONTAINERS}. Its own policy.json then decides which "
+                "images of the OS the guest accepts: without Fedora's rules in it, Fedora CoreOS refuses its updates"
+            )
+    return None
 
 
 def check_transport(
