@@ -4,26 +4,61 @@ from __future__ import annotations
 
 import json
 import resource
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from machine import lock
 from machine.sockets import listens
+from tests.support.case_folding import FOLDED
 from tests.support.disk_images import Images
 from tests.support.imitated_mac import SITE
 from tests.support.processes import machine_processes
 from tests.support.waiting import wait_until
 from tests.support.world import COMMAND_S, World
 
+# Says whether the port that another program listens on is free for another address, and for the same address.
+_TWO_LISTENERS = """
+import socket, sys
+from machine.model.ports import Endpoint, Protocol
+from machine.ports.holder import listen_problem
+
+def listen(address, port):
+    try:
+        with socket.create_server((address, port)):
+            return True
+    except OSError:
+        return False
+
+taken, wanted = sys.argv[1:]
+other = socket.create_server((taken, 0))
+port = other.getsockname()[1]
+problem = listen_problem(Endpoint(protocol=Protocol.TCP, address=wanted, port=port))
+print(listen(wanted, port), listen(taken, port), "the port is taken" in (problem or ""))
+"""
+
 
 @pytest.fixture
 def mac(world: World, tmp_path: Path) -> World:
-    """A world whose Python programs take this host for a Mac, without a program that checks signatures."""
+    """A world whose Python programs take this host for a Mac, without a program that checks signatures.
+
+    Its file system ignores case.
+    """
     world.warm = False
     world.without("gpgv")
-    world.extra |= {"PYTHONPATH": str(SITE), "TMPDIR": str(tmp_path)}
+    world.extra |= {"PYTHONPATH": str(SITE), "TMPDIR": str(tmp_path), FOLDED: str(world.root)}
     return world
+
+
+@pytest.mark.parametrize(("taken", "wanted"), [("0.0.0.0", "127.0.0.1"), ("127.0.0.1", "0.0.0.0")])
+def test_port_is_taken_although_the_kernel_lets_two_programs_listen(taken: str, wanted: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", _TWO_LISTENERS, taken, wanted],
+        env={"PYTHONPATH": str(SITE)}, capture_output=True, text=True, timeout=COMMAND_S, check=False,
+    )  # fmt: skip
+    assert done.stdout.split() == ["True", "False", "True"], done.stderr
 
 
 @pytest.mark.linux("it asks for the limits of another process")
@@ -42,7 +77,13 @@ def test_machine_is_made_started_listed_and_stopped(mac: World, images: Images) 
     assert stderr.endswith('Error: unable to start "box": it was stopped\n')
     assert "Traceback" not in (mac.machines / "box" / "supervisor.log").read_text()
     assert machine_processes(mac.home) == []
-    assert mac.machine("start", "BOX").stderr == "Error: BOX: VM does not exist; did you mean box?\n"
+    mac.must("rm", "--force", "box")
+
+
+def test_name_in_another_case_is_another_machines(mac: World, images: Images) -> None:
+    mac.init("box", images.qcow2, "--disk-size", "7", "--volume", "")
+    for verb in ("start", "inspect", "rm"):
+        assert mac.machine(verb, "BOX").stderr == "Error: BOX: VM does not exist; did you mean box?\n"
     mac.must("rm", "--force", "box")
 
 

@@ -71,6 +71,8 @@ _FILES = 256
 _PRIVILEGED_BELOW = 1024
 _SOL_LOCAL, _LOCAL_PEERPID = 0, 2
 _UCRED = struct.Struct("3i")
+_LISTENING = "0A"
+"""The state of a listening socket in /proc/net/tcp."""
 
 
 class Uname(NamedTuple):
@@ -89,7 +91,10 @@ class MacLibrary(ctypes.CDLL):
 
 
 def become_mac() -> None:
-    """Imitate macOS in this Python from now on."""
+    """Imitate macOS in this Python from now on.
+
+    The user stays the one who runs the tests, and not a Mac's 501, because the files that they make are that user's.
+    """
     _load_first()
     _imitate_sockets()
     _hide_proc()
@@ -144,6 +149,8 @@ def _imitate_sockets() -> None:
                 raise OSError("AF_UNIX path too long")
             if act is bind and _is_single_and_privileged(self, address):
                 raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+            if act is bind:
+                _share_port(self, address)
             act(self, address)
 
         return wrapped
@@ -158,6 +165,28 @@ def _is_single_and_privileged(asking: socket.socket, address: Any) -> bool:
     if asking.family not in (socket.AF_INET, socket.AF_INET6):
         return False
     return address[0] not in ("", "0.0.0.0", "::") and 0 < address[1] < _PRIVILEGED_BELOW
+
+
+def _share_port(asking: socket.socket, address: Any) -> None:
+    """With SO_REUSEADDR, BSD's kernels let one program listen on every address, and another on one of them.
+
+    This holds between programs in Python. QEMU and ssh stay Linux's.
+    """
+    if (asking.family, asking.type) != (socket.AF_INET, socket.SOCK_STREAM):
+        return
+    if asking.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR) and not _listens(*address):
+        asking.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+
+
+def _listens(address: str, port: int) -> bool:
+    """Return whether a program listens on this very address and port."""
+    try:
+        number = socket.inet_aton(address or "0.0.0.0")
+    except OSError:  # a name
+        return True
+    wanted = f"{int.from_bytes(number, sys.byteorder):08X}:{port:04X}"
+    rows = (row.split() for row in Path("/proc/net/tcp").read_text().splitlines())
+    return any(row[1] == wanted and row[3] == _LISTENING for row in rows)
 
 
 def _hide_proc() -> None:
