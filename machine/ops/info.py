@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from machine import __version__
-from machine.errors import MachineError
+from machine.errors import BadInputError, MachineError
 from machine.model.arch import Arch
 from machine.model.host import AcceleratorChoice, Host
-from machine.model.settings import EffectiveSetting, settings_of, value_text
+from machine.model.settings import (
+    PATIENCE_VARIABLE,
+    EffectiveSetting,
+    patience_from_environment,
+    settings_of,
+    value_text,
+)
 from machine.model.state import State
 from machine.ops.list import Listing, list_machines
 from machine.ops.shared.context import Context
@@ -26,7 +33,8 @@ def info(context: Context) -> dict[str, Any]:
         BadInputError: a file or an environment variable has an invalid value.
     """
     roots = context.roots
-    settings = effective(context)
+    wrong = invalid_patience(context.environment)
+    settings = effective(_without(PATIENCE_VARIABLE, context) if wrong else context)
     return {
         "Host": host_document(context, list_machines(context)),
         "Version": version_document(context.host),
@@ -40,7 +48,7 @@ def info(context: Context) -> dict[str, Any]:
                 "Runtime": str(roots.runtime),
             },
             "ConfigFile": str(roots.settings),
-            "Defaults": _defaults(settings),
+            "Defaults": _defaults(settings) | ({"patience": wrong} if wrong else {}),
         },
     }
 
@@ -99,6 +107,19 @@ def _defaults(settings: Mapping[str, EffectiveSetting]) -> dict[str, dict[str, s
         key: {"Value": value_text(setting.value, separator=" "), "Origin": setting.origin}
         for key, setting in settings.items()
     }
+
+
+def invalid_patience(environment: Mapping[str, str]) -> dict[str, str] | None:
+    """Return what is shown in place of a patience that no command with a deadline takes. None if it is valid."""
+    try:
+        patience_from_environment(environment)
+    except BadInputError as error:
+        return {"Value": environment[PATIENCE_VARIABLE], "Origin": f"environment, invalid: {error.message}"}
+    return None
+
+
+def _without(variable: str, context: Context) -> Context:
+    return replace(context, environment={key: text for key, text in context.environment.items() if key != variable})
 
 
 def _accelerator(choice: AcceleratorChoice, host: Host) -> dict[str, str]:

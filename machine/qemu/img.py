@@ -27,9 +27,12 @@ _LEAKS = 3
 
 
 class QemuImg:
-    """Runs qemu-img."""
+    """Runs qemu-img, which may take `patience` times as long as usual."""
 
     program = "qemu-img"
+
+    def __init__(self, *, patience: int = 1) -> None:
+        self._patience = patience
 
     def virtual_size(self, image: Path) -> int:
         """Return the size in bytes that the disk in a qcow2 image has for the guest.
@@ -182,7 +185,7 @@ class QemuImg:
                 f"{self.program} is not installed on this host",
                 hint="install qemu-img (Debian: apt install qemu-utils)",
             )
-        return runner.run([path, *words], timeout_s=timeout_s).stdout
+        return runner.run([path, *words], timeout_s=timeout_s * self._patience).stdout
 
 
 def _named(disk: Path) -> str:

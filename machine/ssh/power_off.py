@@ -17,10 +17,15 @@ _ACCEPTED = "accepted"
 _SCRIPT = f"systemctl --no-block poweroff && echo {_ACCEPTED}"
 
 
-async def power_off(target: SshTarget) -> bool:
-    """Log in to the guest as root, and ask it to power down. Return whether the guest has accepted the request."""
+async def power_off(target: SshTarget, *, patience: int = 1) -> bool:
+    """Log in to the guest as root, and ask it to power down. Return whether the guest has accepted the request.
+
+    `patience` is how many times as long as usual the guest may take.
+    """
     try:
-        done = await async_runner.run(script_argv(target, ()), stdin=_SCRIPT, timeout_s=_LOGIN_S, check=False)
+        done = await async_runner.run(
+            script_argv(target, ()), stdin=_SCRIPT, timeout_s=_LOGIN_S * patience, check=False
+        )  # fmt: skip
     except MachineError as error:
         log.info("the guest cannot be reached over SSH to power it down: %s", error)
         return False

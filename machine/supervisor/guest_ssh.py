@@ -162,4 +162,4 @@ class GuestSsh:
 
     async def power_off(self) -> bool:
         """Tell the guest over a new connection to power off, and return whether the guest has accepted that."""
-        return await power_off(self._master.target)
+        return await power_off(self._master.target, patience=self._master.patience)

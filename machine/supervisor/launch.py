@@ -98,7 +98,7 @@ def prepare(
         raise MachineError("ssh is not installed on this host", hint="install OpenSSH's client")
     check_user()
     firmware = find_firmware(config.arch, host, binary=qemu.path, config_home=config_home(environment, Path.home()))
-    base = _prepare_disk(record, paths, roots)
+    base = _prepare_disk(record, paths, roots, patience)
     if base and has_changed(base):
         notice(f"The base image of {name} has changed since it was fetched; see: machine image verify")
     if text := low_space_notice(paths.directory, shutil.disk_usage(paths.directory).free):
@@ -237,7 +237,7 @@ def _assign_transports(
     return planned
 
 
-def _prepare_disk(record: MachineRecord, paths: MachinePaths, roots: Roots) -> Path | None:
+def _prepare_disk(record: MachineRecord, paths: MachinePaths, roots: Roots, patience: int) -> Path | None:
     """Return the base image of the machine's disk, or None if the disk has none.
 
     If the guest has not completed its first boot yet, make a new disk.
@@ -256,7 +256,7 @@ def _prepare_disk(record: MachineRecord, paths: MachinePaths, roots: Roots) -> P
         # What an interrupted first boot has written would disturb the next one, and contains no data of the user.
         with disk_errors(paths.disk):
             paths.disk.unlink(missing_ok=True)
-        QemuImg().create_overlay(paths.disk, base, config.resources.disk_gib)
+        QemuImg(patience=patience).create_overlay(paths.disk, base, config.resources.disk_gib)
     return base
 
 

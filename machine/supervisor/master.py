@@ -51,7 +51,7 @@ class Master:
         self.target = target
         self._control = control
         self._forwards = forwards
-        self._patience = patience
+        self.patience = patience
         self._clock_command = _SET_CLOCK if sets_clock else _READ_TIME
         self._running = asyncio.Lock()
 
@@ -82,7 +82,7 @@ class Master:
         forwards = {new_path(path): guest for path, guest in self._forwards.items()}
         for path in (self._control, *forwards):
             path.unlink(missing_ok=True)
-        argv = master_argv(self.target, self._control, forwards, patience=self._patience)
+        argv = master_argv(self.target, self._control, forwards, patience=self.patience)
         try:
             child = await async_runner.spawn(argv, stderr=PIPE, patience_s=_END_S)
         except MachineError as error:
@@ -154,7 +154,7 @@ class Master:
                 told = silence
                 on_silence(silence)
             await asyncio.sleep(_GREETING_PAUSE_S)
-            patience_s = min(2 * patience_s, _MAX_GREETING_S * self._patience)  # a slow guest may need that long
+            patience_s = min(2 * patience_s, _MAX_GREETING_S * self.patience)  # a slow guest may need that long
 
 
 def new_path(path: Path) -> Path:

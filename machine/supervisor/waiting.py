@@ -25,6 +25,7 @@ from machine.errors import EXIT_ERROR, EXIT_OK, MachineError
 from machine.model.state import MachineState, State
 from machine.store import records
 from machine.store.paths import MachinePaths, Roots, find_roots, is_suspended, make_private
+from machine.store.settings import load_patience
 from machine.supervisor.carry import carry_all
 from machine.supervisor.doors import Doors, places
 from machine.supervisor.kept_doors import KeptDoors
@@ -132,7 +133,7 @@ async def wait(
     with contextlib.suppress(asyncio.CancelledError):
         # A start may have the machine's lock already. It takes over from this process.
         while inherited or await _is_asleep(paths, on_demand=on_demand):
-            waiting = Waiting(paths, name, reason, inherited)
+            waiting = Waiting(paths, name, reason, inherited, patience=_patience(roots))
             async with waiting.answering():
                 if reason:
                     await asyncio.sleep(_PAUSE_S)
@@ -144,6 +145,15 @@ async def wait(
             if reason is None:
                 await asyncio.gather(carry_all(waiting.doors.visitors), waiting.starts())
                 return
+
+
+def _patience(roots: Roots) -> int:
+    """Return how many times as long as usual a start may take. If that is not known, a start will say why."""
+    try:
+        return load_patience(roots, current_host(), os.environ)
+    except MachineError as error:
+        log.info("the usual deadlines are used: %s", error.line)
+        return 1
 
 
 async def _is_asleep(paths: MachinePaths, *, on_demand: bool) -> bool:
@@ -158,10 +168,19 @@ async def _is_asleep(paths: MachinePaths, *, on_demand: bool) -> bool:
 class Waiting:
     """Waits until the machine is up, whoever starts it, and starts it itself when the first client comes.
 
-    `reason` says why the last start failed.
+    `reason` says why the last start failed. `patience` is how many times as long as usual a start may take.
     """
 
-    def __init__(self, paths: MachinePaths, name: str, reason: str | None, inherited: dict[str, socket.socket]) -> None:
+    def __init__(
+        self,
+        paths: MachinePaths,
+        name: str,
+        reason: str | None,
+        inherited: dict[str, socket.socket],
+        *,
+        patience: int = 1,
+    ) -> None:
+        self._patience = patience
         self._inherited = inherited
         self._paths = paths
         self._name = name
@@ -240,7 +259,7 @@ class Waiting:
             self._problem = errors[-1].removeprefix("Error: ") if errors else self._problem
         except MachineError as error:
             self._problem = error.line
-        deadline = Deadline.after(_OTHER_START_S, "another start")
+        deadline = Deadline.after(_OTHER_START_S * self._patience, "another start")
         while not self._supervisors and lock.is_held(self._paths.lock) and not deadline.passed:
             await asyncio.sleep(_POLL_S)
         if not self._supervisors:
@@ -274,7 +293,7 @@ class Waiting:
         self._supervisors -= 1
         if self._start:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(asyncio.shield(self._start), _LAST_WORDS_S)
+                await asyncio.wait_for(asyncio.shield(self._start), _LAST_WORDS_S * self._patience)
         self._fail()
 
     def _carry_out(self, command: Command, value: str) -> dict[str, object]:

@@ -433,3 +433,15 @@ def test_person_at_a_terminal_may_edit_again(world: World, golden: Golden) -> No
     assert stderr.count("\n") == 1
     assert path.read_text() == "memory = 800\n"
     assert drafts(world) == []
+
+
+@pytest.mark.parametrize("word", ["-1", "0", "abc"])
+def test_wrong_patience_keeps_nobody_from_a_kill_and_is_shown(box: World, word: str) -> None:
+    assert box.machine("kill", "box", MACHINE_PATIENCE=word).status == 0
+    told = box.machine("info", "--format", "json", MACHINE_PATIENCE=word)
+    assert json.loads(told.stdout)["Machine"]["Defaults"]["patience"] == {
+        "Value": word,
+        "Origin": f'environment, invalid: MACHINE_PATIENCE="{word}" is not a whole number from 1 to 100',
+    }
+    refused = box.machine("stop", "box", MACHINE_PATIENCE=word)
+    assert refused.stderr.startswith(f'Error: MACHINE_PATIENCE="{word}" is not a whole number')

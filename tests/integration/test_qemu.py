@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import socket
 import subprocess
 import time
@@ -17,6 +18,7 @@ from machine.errors import DeadlineError, MachineError
 from machine.folders.probe import find_virtiofsd, make_listener, probe_owners, usable_command, with_listener
 from machine.folders.virtiofsd import Virtiofsd, virtiofsd_commands
 from machine.ignition.provision import provision
+from machine.image.layout import base_image
 from machine.model.arch import Arch
 from machine.model.config import MachineConfig, Provisioning
 from machine.model.folders import Folder, Share
@@ -24,16 +26,27 @@ from machine.model.host import Accelerator, AcceleratorChoice, HostOS
 from machine.model.obstacle import Obstacle
 from machine.model.record import GuestFacts
 from machine.model.transport import Transport
-from machine.qemu import probe
+from machine.qemu import img, probe
 from machine.qemu.accelerator import HardwareSupport, check_qemu, choose_accelerator
 from machine.qemu.boards import BOARDS, ConfigSource
 from machine.qemu.firmware import FirmwareFiles, ensure_variables, find_firmware
 from machine.qemu.img import QemuImg
 from machine.qemu.plan import LaunchFiles, plan_launch
 from machine.qemu.probe import find_qemu, folder_devices, probe_hardware, probe_qemu
+from machine.supervisor import launch
 from machine.supervisor.launch import make_console, new_hardware
 from machine.this_host import current_host
-from tests.support.builders import KEYS, RELAY, make_host, make_launch_files, make_paths, make_qemu, make_record
+from tests.support.builders import (
+    KEYS,
+    RELAY,
+    make_host,
+    make_launch_files,
+    make_paths,
+    make_qemu,
+    make_record,
+    make_roots,
+    save_machine,
+)
 from tests.support.disk_images import Images, qemu_img
 
 WAIT_S = 20
@@ -266,3 +279,22 @@ def test_slow_qemu_is_asked_with_more_patience(tmp_path: Path, monkeypatch: pyte
     with pytest.raises(DeadlineError):
         probe_qemu(str(slow))
     assert probe_qemu(str(slow), patience=60).version == (10, 0, 2)
+
+
+def test_slow_disk_has_more_time_for_a_new_overlay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    slow = tmp_path / "bin" / "qemu-img"
+    slow.parent.mkdir()
+    slow.write_text(f'#!/bin/sh\nsleep 1\nexec {shutil.which("qemu-img")} "$@"\n')
+    slow.chmod(0o755)
+    roots, record = make_roots(tmp_path), make_record()
+    paths = save_machine(roots, record)
+    assert record.config.image.digest
+    base = base_image(roots.images, record.config.image.digest)
+    base.parent.mkdir(parents=True)
+    QemuImg().create_empty(base, 1)
+    monkeypatch.setattr(img, "_QUICK_S", 0.5)
+    monkeypatch.setenv("PATH", f"{slow.parent}:{os.environ['PATH']}")
+    with pytest.raises(DeadlineError):
+        launch._prepare_disk(record, paths, roots, patience=1)
+    assert launch._prepare_disk(record, paths, roots, patience=60) == base
+    assert paths.disk.exists()

@@ -244,6 +244,14 @@ def test_guest_that_is_told_to_power_down_has_accepted_it_or_not(
     assert not asyncio.run(power_off(replace(sshd.target, port=1)))
 
 
+def test_slow_guest_is_told_to_power_down_with_more_patience(sshd: Sshd, monkeypatch: pytest.MonkeyPatch) -> None:
+    script = power_off_module._SCRIPT.replace("systemctl", "told")
+    monkeypatch.setattr(power_off_module, "_SCRIPT", f"told() {{ sleep 1; }}; {script}")
+    monkeypatch.setattr(power_off_module, "_LOGIN_S", 0.5)
+    assert not asyncio.run(power_off(sshd.target))
+    assert asyncio.run(power_off(sshd.target, patience=60))
+
+
 def local_target(port: int) -> SshTarget:
     return SshTarget(alias="x", port=port, username="x", identity=Path("x"), known_hosts=Path("x"))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from machine.errors import MachineError
+from machine.errors import BadInputError, MachineError
 from machine.model.settings import built_in, patience_from_environment
 from machine.ops.shared.context import Context
 from machine.store.settings import load_patience, load_settings
@@ -31,5 +31,14 @@ def stop_patience(context: Context) -> int:
     try:
         return given or load_settings(context.roots, context.host).patience
     except MachineError as error:
+        log.info("the usual deadlines are used: %s", error.line)
+        return built_in(context.host).patience
+
+
+def kill_patience(context: Context) -> int:
+    """Return the factor for the end of a machine whose guest is not shut down. Nothing invalid prevents it."""
+    try:
+        return stop_patience(context)
+    except BadInputError as error:
         log.info("the usual deadlines are used: %s", error.line)
         return built_in(context.host).patience

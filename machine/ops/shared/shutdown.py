@@ -19,7 +19,7 @@ from machine.errors import DeadlineError, MachineError
 from machine.model.host import Accelerator
 from machine.ops.shared.ask_supervisor import await_supervisor
 from machine.ops.shared.context import Context
-from machine.ops.shared.patience import stop_patience
+from machine.ops.shared.patience import kill_patience, stop_patience
 from machine.ops.shared.waiting import end_waiting
 from machine.providers.login import login_of
 from machine.qemu import monitor, shutdown
@@ -59,10 +59,11 @@ def end_machine(name: str, context: Context, report: Reporter, *, at_once: bool)
     """End all processes of a machine, and return how the machine ended. With `at_once`, the guest is not shut down.
 
     Raises:
-        BadInputError: the value of $MACHINE_PATIENCE is not valid.
+        BadInputError: the value of $MACHINE_PATIENCE is not valid, and the guest is to be shut down.
         MachineError: some process of the machine cannot be ended.
     """
-    paths, patience = context.roots.machine(name), stop_patience(context)
+    paths = context.roots.machine(name)
+    patience = kill_patience(context) if at_once else stop_patience(context)
     if not lock.is_held(paths.lock):
         sockets.kill_listener(paths.ssh_control)  # of a remote host whose supervisor was killed
         end_waiting(paths)
@@ -73,7 +74,7 @@ def end_machine(name: str, context: Context, report: Reporter, *, at_once: bool)
     if ending is None:
         report.step("Waiting for VM to exit...")
         limits = shutdown.choose_limits(Accelerator.TCG, patience=patience, at_once=at_once)
-        ending = asyncio.run(_end_directly(paths, report, limits, supervised=answers))
+        ending = asyncio.run(_end_directly(paths, report, limits, patience, supervised=answers))
         if not at_once:
             # Of a supervisor that ended before QEMU did. The guest has written to its disk since.
             drop_suspension(paths)
@@ -129,7 +130,9 @@ def _ask_supervisor(paths: MachinePaths, report: Reporter, *, timeout_s: float, 
         return None
 
 
-async def _end_directly(paths: MachinePaths, report: Reporter, limits: Limits, *, supervised: bool) -> Ending:
+async def _end_directly(
+    paths: MachinePaths, report: Reporter, limits: Limits, patience: int, *, supervised: bool
+) -> Ending:
     """End a machine without its supervisor. Use QEMU's second QMP socket, or else SSH, or else signals.
 
     If the machine is not `supervised`, a supervisor that it has does not answer.
@@ -147,7 +150,7 @@ async def _end_directly(paths: MachinePaths, report: Reporter, limits: Limits, *
             report.step("Powering the guest down over SSH...")
         means = Means(
             monitor=client,
-            log_in_and_power_off=partial(_log_in_and_power_off, paths),
+            log_in_and_power_off=partial(_log_in_and_power_off, paths, patience),
             send_signal=partial(_send_signal, paths),
             ended=ended,
         )
@@ -164,7 +167,7 @@ async def _connect(paths: MachinePaths, stack: contextlib.AsyncExitStack) -> QMP
         return None
 
 
-async def _log_in_and_power_off(paths: MachinePaths) -> bool:
+async def _log_in_and_power_off(paths: MachinePaths, patience: int) -> bool:
     try:
         config = records.load_last_good(paths).config
     except MachineError as error:
@@ -172,7 +175,7 @@ async def _log_in_and_power_off(paths: MachinePaths) -> bool:
         return False
     if config.remote:  # it is left alone
         return False
-    return await power_off(login_of(config, paths, ROOT))
+    return await power_off(login_of(config, paths, ROOT), patience=patience)
 
 
 def _send_signal(paths: MachinePaths, number: signal.Signals) -> None:

@@ -282,3 +282,22 @@ def test_unknown_command_is_not_answered(short_path: Path, monkeypatch: pytest.M
         assert await machine.ask() == SUSPENDED
 
     with_machine(work, short_path, monkeypatch)
+
+
+def test_slow_start_by_somebody_else_is_waited_for_with_patience(
+    short_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(waiting, "_OTHER_START_S", 0.1)
+    monkeypatch.setenv("MACHINE_PATIENCE", "100")
+
+    async def work(machine: Asleep) -> None:
+        other = lock.acquire(machine.paths.lock)
+        assert other is not None
+        client = asyncio.create_task(call(machine, over_tcp=True))
+        await until(machine.starts.exists)
+        await asyncio.sleep(1.5)
+        await machine.wake()
+        assert await client == b"PING"
+        os.close(other)
+
+    with_machine(work, short_path, monkeypatch, start=FAILS)

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from machine.errors import BadInputError
+from machine.ops.info import invalid_patience
 from machine.ops.shared.context import Context
-from machine.ops.shared.patience import start_patience, stop_patience
+from machine.ops.shared.patience import kill_patience, start_patience, stop_patience
 from machine.ops.shared.shutdown import stop_s
 from tests.support.builders import make_host, make_roots
 
@@ -51,6 +52,19 @@ def test_damaged_file_prevents_a_start_and_no_stop(tmp_path: Path) -> None:
 def test_bad_variable_prevents_both(find: Callable[[Context], int], tmp_path: Path) -> None:
     with pytest.raises(BadInputError, match='MACHINE_PATIENCE="0" is not'):
         find(make_context(tmp_path, "", {"MACHINE_PATIENCE": "0"}))
+
+
+@pytest.mark.parametrize("word", ["-1", "0", "abc"])
+def test_bad_variable_prevents_no_kill_and_is_shown(word: str, tmp_path: Path) -> None:
+    context = make_context(tmp_path, "patience = 3", {"MACHINE_PATIENCE": word})
+    assert kill_patience(context) == 1
+    message = f'MACHINE_PATIENCE="{word}" is not a whole number from 1 to 100'
+    assert invalid_patience(context.environment) == {"Value": word, "Origin": f"environment, invalid: {message}"}
+
+
+def test_kill_is_as_patient_as_a_stop(tmp_path: Path) -> None:
+    assert kill_patience(make_context(tmp_path, "patience = 3", {})) == 3
+    assert invalid_patience({"MACHINE_PATIENCE": "3"}) is None
 
 
 def test_whole_stop_takes_patience_times_as_long() -> None:
