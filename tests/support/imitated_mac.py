@@ -149,9 +149,15 @@ def _imitate_sockets() -> None:
                 raise OSError("AF_UNIX path too long")
             if act is bind and _is_single_and_privileged(self, address):
                 raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-            if act is bind:
-                _share_port(self, address)
-            act(self, address)
+            try:
+                act(self, address)
+            except OSError as error:
+                if act is connect or error.errno != errno.EADDRINUSE or not _may_share(self) or _listens(*address):
+                    raise
+                self.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+                act(self, address)
+            if act is bind and _may_share(self):
+                self.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
 
         return wrapped
 
@@ -167,15 +173,13 @@ def _is_single_and_privileged(asking: socket.socket, address: Any) -> bool:
     return address[0] not in ("", "0.0.0.0", "::") and 0 < address[1] < _PRIVILEGED_BELOW
 
 
-def _share_port(asking: socket.socket, address: Any) -> None:
+def _may_share(asking: socket.socket) -> bool:
     """With SO_REUSEADDR, BSD's kernels let one program listen on every address, and another on one of them.
 
-    This holds between programs in Python. QEMU and ssh stay Linux's.
+    This is imitated between programs in Python. QEMU and ssh stay Linux's.
     """
-    if (asking.family, asking.type) != (socket.AF_INET, socket.SOCK_STREAM):
-        return
-    if asking.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR) and not _listens(*address):
-        asking.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    is_tcp = (asking.family, asking.type) == (socket.AF_INET, socket.SOCK_STREAM)
+    return is_tcp and bool(asking.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR))
 
 
 def _listens(address: str, port: int) -> bool:
