@@ -181,6 +181,7 @@ async def fake_machine(
     base: Path | None = None,
     hardware: Hardware | None = None,
     hypervisor: str | None = None,
+    patience: int = 1,
     **fields: Any,
 ) -> AsyncIterator[FakeMachine]:
     """Run a supervisor that starts or `adopts` the machine `box`; `fields` go to make_record, `binary` plays QEMU.
@@ -205,7 +206,7 @@ async def fake_machine(
             lock=None,
             tcp_driver=Driver.SLIRP,
             publish_limits=DEFAULT_LIMITS,
-            patience=1,
+            patience=patience,
             base=base,
             hardware=hardware,
             hypervisor=hypervisor,

@@ -23,6 +23,7 @@ from machine.folders.transports import MountedFolder
 from machine.image import intact
 from machine.model.config import FirstBoot, Provisioning, UserIgnition
 from machine.model.folders import Folder
+from machine.model.host import Accelerator
 from machine.model.record import GuestFacts, Pending
 from machine.model.state import MachineState, State
 from machine.supervisor.events import DeadlinePassed, GuestReset, PauseCause
@@ -759,3 +760,16 @@ def test_defect_before_the_machine_is_up_leaves_no_qemu(ssh: FakeSsh, short_path
         assert await machine.supervisor.computer.wait() == "QEMU was killed by signal 9"
 
     play(story, short_path)
+
+
+@pytest.mark.parametrize("patience", [1, 7])
+def test_patience_lengthens_the_deadline_of_a_phase(ssh: FakeSsh, short_path: Path, patience: int) -> None:
+    async def deadline_s() -> float:
+        async with fake_machine(short_path, patience=patience) as machine:
+            await until(lambda: machine.supervisor.deadline)
+            supervisor = machine.supervisor
+            assert supervisor.deadline is not None
+            phase, left_s = supervisor.life.current.phase, supervisor.deadline - asyncio.get_running_loop().time()
+            return phase.deadline_s(Accelerator.KVM, patience=patience) - left_s
+
+    assert 0 <= asyncio.run(deadline_s()) < WAIT_S
