@@ -67,7 +67,7 @@ def qemu_checks(context: Context, settings: Settings) -> Iterator[Check]:
         return
     yield architecture_check(host, arch)
     try:
-        facts = probe_qemu(find_qemu(arch, host))
+        facts = probe_qemu(find_qemu(arch, host), patience=settings.patience)
     except MachineError as error:
         yield failure_from("qemu", error, host.install_hint(BOARDS[arch].packages, f"another {BOARDS[arch].binary}"))
     else:
@@ -75,25 +75,28 @@ def qemu_checks(context: Context, settings: Settings) -> Iterator[Check]:
         yield network_check(facts, arch, host)
         yield accelerator_check(settings.accel, arch, host, probe_hardware(host, facts), facts)
         yield firmware_check(arch, _firmware(arch, facts.path, context), native=True)
-        yield folders_check(_folder_obstacles(facts, arch, context), host, max_open_files(), is_root=context.uid == 0)
+        obstacles = _folder_obstacles(facts, arch, context, settings.patience)
+        yield folders_check(obstacles, host, max_open_files(), is_root=context.uid == 0)
     for foreign in Arch:
         if foreign is not arch and (path := runner.find_program(BOARDS[foreign].binary)):
-            yield _foreign(foreign, path, context)
+            yield _foreign(foreign, path, context, settings.patience)
 
 
-def _folder_obstacles(qemu: QemuFacts, arch: Arch, context: Context) -> dict[Transport, Obstacle]:
+def _folder_obstacles(qemu: QemuFacts, arch: Arch, context: Context, patience: int) -> dict[Transport, Obstacle]:
     """Return the transports of folders that this host cannot use, each with the reason."""
     sample = Folder(source="/", target="/nowhere")
     uid = guest_uid(context.uid)
     facts = probe_transports(TransportChoice.AUTO, probe_sources([sample]), guest_uid=uid, host=context.host)
-    return host_obstacles(TransportChoice.AUTO, facts.with_devices(folder_devices(qemu, arch)), sample)
+    return host_obstacles(
+        TransportChoice.AUTO, facts.with_devices(folder_devices(qemu, arch, patience=patience)), sample
+    )
 
 
-def _foreign(arch: Arch, binary: str, context: Context) -> Check:
+def _foreign(arch: Arch, binary: str, context: Context, patience: int) -> Check:
     """Check QEMU for another architecture. A problem is only a warning, because the host's architecture is enough."""
     host, board = context.host, BOARDS[arch]
     try:
-        check_qemu(probe_qemu(binary), arch, host)
+        check_qemu(probe_qemu(binary, patience=patience), arch, host)
     except MachineError as error:
         remedy = error.hint or host.install_hint(board.packages, f"another {board.binary}")
         return warning(f"qemu {arch}", error.message, remedy)

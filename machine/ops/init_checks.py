@@ -22,6 +22,7 @@ from machine.ops.init_request import InitRequest
 from machine.ops.shared.client_registration import ClientRegistration
 from machine.ops.shared.context import Context
 from machine.ops.shared.images import ImageRequest, parse_arch
+from machine.ops.shared.patience import start_patience
 from machine.qemu.accelerator import HardwareSupport, check_qemu, choose_accelerator, early_notice
 from machine.qemu.firmware import find_firmware
 from machine.qemu.img import QemuImg
@@ -110,7 +111,7 @@ def check_host(arch: Arch, choice: AcceleratorChoice, context: Context, report: 
         MachineError: QEMU or the firmware is missing, or the chosen accelerator never runs such guests on this host.
     """
     host = context.host
-    qemu = probe_qemu(find_qemu(arch, host))
+    qemu = probe_qemu(find_qemu(arch, host), patience=start_patience(context))
     check_qemu(qemu, arch, host)
     # An accelerator that does not work now may work by the time the machine is started.
     hypervisor = HardwareSupport(accelerator=host.os.traits.accelerator, obstacle=None)

@@ -10,6 +10,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 import pytest
@@ -21,11 +22,15 @@ from machine.ignition.provision import provision
 from machine.image.layout import base_image
 from machine.model.arch import Arch
 from machine.model.config import MachineConfig, Provisioning
+from machine.model.doctor_check import Status
 from machine.model.folders import Folder, Share
 from machine.model.host import Accelerator, AcceleratorChoice, HostOS
 from machine.model.obstacle import Obstacle
 from machine.model.record import GuestFacts
+from machine.model.settings import built_in
 from machine.model.transport import Transport
+from machine.ops.doctor_programs import qemu_checks
+from machine.ops.init_checks import check_host
 from machine.qemu import img, probe
 from machine.qemu.accelerator import HardwareSupport, check_qemu, choose_accelerator
 from machine.qemu.boards import BOARDS, ConfigSource
@@ -33,12 +38,14 @@ from machine.qemu.firmware import FirmwareFiles, ensure_variables, find_firmware
 from machine.qemu.img import QemuImg
 from machine.qemu.plan import LaunchFiles, plan_launch
 from machine.qemu.probe import find_qemu, folder_devices, probe_hardware, probe_qemu
+from machine.report import SilentReporter
 from machine.supervisor import launch
 from machine.supervisor.launch import make_console, new_hardware
 from machine.this_host import current_host
 from tests.support.builders import (
     KEYS,
     RELAY,
+    make_context,
     make_host,
     make_launch_files,
     make_paths,
@@ -279,6 +286,25 @@ def test_slow_qemu_is_asked_with_more_patience(tmp_path: Path, monkeypatch: pyte
     with pytest.raises(DeadlineError):
         probe_qemu(str(slow))
     assert probe_qemu(str(slow), patience=60).version == (10, 0, 2)
+
+
+def test_slow_qemu_is_found_by_doctor_and_init_with_more_patience(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host = current_host()
+    real = find_qemu(Arch.parse(host.machine), host)
+    slow = tmp_path / "bin" / Path(real).name
+    slow.parent.mkdir()
+    slow.write_text(f'#!/bin/sh\nsleep 1\nexec {real} "$@"\n')
+    slow.chmod(0o755)
+    monkeypatch.setattr(probe, "_PROBE_TIMEOUT_S", 0.5)
+    monkeypatch.setenv("PATH", f"{slow.parent}:{os.environ['PATH']}")
+    context = replace(make_context(tmp_path, MACHINE_PATIENCE="60"), host=host)
+    settings = replace(built_in(host), patience=60)
+    checks = {check.name: check for check in qemu_checks(context, settings)}
+    assert checks["qemu"].status is Status.OK, checks["qemu"]
+    assert "did not end" not in checks["folders"].finding
+    check_host(Arch.parse(host.machine), AcceleratorChoice.AUTO, context, SilentReporter())
 
 
 def test_slow_disk_has_more_time_for_a_new_overlay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
