@@ -140,8 +140,16 @@ def _tell_pace(pace: Pace, names: Sequence[str], *, quiet: bool = False) -> None
             err=True,
         )
     if len(names) > 1 and not quiet:
-        many = "all at once" if pace.at_once == len(names) else f"{pace.at_once} at a time"
-        click.echo(f"Starting {len(names)} machines, {many}: {', '.join(names)}", err=True)
+        click.echo(f"Starting {len(names)} machines, {_many(pace, len(names))}: {', '.join(names)}", err=True)
+
+
+def _many(pace: Pace, count: int) -> str:
+    """Return how many of the `count` machines start at a time."""
+    if pace.at_once + pace.hosts == count:
+        return "all at once"
+    if pace.hosts:
+        return f"{pace.at_once} of the {count - pace.hosts} virtual machines at a time"
+    return f"{pace.at_once} at a time"
 
 
 def _print_plans(prepared: Sequence[Prepared], extra: Sequence[Plan]) -> None:

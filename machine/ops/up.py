@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -183,17 +185,21 @@ def _start_all(
     reporting: Reporting,
 ) -> Generator[Outcome, None, None]:
     interrupt = Interrupt()
+    configs = {record.name: record.config for record in records.load_readable(context.roots)}
+    hosts = {name for name in ready if name in configs and configs[name].remote}
+    names = sorted(ready, key=lambda name: name not in hosts)  # no host waits until a virtual machine has started
+    chosen = pace_of(names, configs.values(), context)
+    room = threading.Semaphore(max(1, chosen.at_once))
 
     def begin(name: str) -> Done:
         plan = ready[name].plan
-        with reporting(name) as report:
+        with contextlib.nullcontext() if name in hosts else room, reporting(name) as report:
+            interrupt.check()
             start(name, context, report, interrupt)
         return Done.RESUMED if plan and plan.state is State.SUSPENDED else Done.STARTED
 
-    names = list(ready)
-    chosen = pace_of(names, context)
     on_pace(chosen, names)
-    for result in each(names, begin, interrupt, chosen.at_once):
+    for result in each(names, begin, interrupt, chosen.at_once + chosen.hosts):
         done = before[result.name] + ((result.value,) if result.value else ())
         yield outcome_of(result.name, context, done, result.error)
 
@@ -214,12 +220,13 @@ def _state_after(name: str, context: Context, *, failed: bool) -> State:
         time.sleep(_POLL_S)
 
 
-def pace_of(names: Sequence[str], context: Context) -> Pace:
-    """Return how many of these machines start at a time, given what else runs on this host."""
-    # Remote hosts use nothing of this host.
-    configs = [record.config for record in records.load_readable(context.roots) if record.config.remote is None]
-    running = [config.resources for config in configs if config.name not in names and _runs(config, context)]
-    return pace([config.resources for config in configs if config.name in names], running, context.host, MAX_AT_ONCE)
+def pace_of(names: Sequence[str], configs: Iterable[MachineConfig], context: Context) -> Pace:
+    """Return how many of the machines called `names` start at a time. `configs` are those of all machines."""
+    virtual = [config for config in configs if config.remote is None]  # hosts over SSH use nothing of this host
+    starting = [config.resources for config in virtual if config.name in names]
+    running = [config.resources for config in virtual if config.name not in names and _runs(config, context)]
+    chosen = pace(starting, running, context.host, MAX_AT_ONCE)
+    return replace(chosen, hosts=len(names) - len(starting))
 
 
 def _runs(config: MachineConfig, context: Context) -> bool:

@@ -141,17 +141,22 @@ def set_request(wanted: InitRequest, keys: Sequence[str]) -> SetRequest:
 
 @dataclass(frozen=True, kw_only=True)
 class Pace:
-    """How many machines start at a time, and how much memory they lack when all of them run, in MiB."""
+    """How many virtual machines start at a time, and how much memory they lack when all of them run, in MiB."""
 
     at_once: int
     lacking_mib: int = 0
+    hosts: int = 0
+    """How many hosts over SSH start besides, all at once."""
 
 
 def pace(starting: Sequence[Resources], running: Sequence[Resources], host: Host, most: int) -> Pace:
-    """Decide how many machines may start at a time, so that any of them together fit the host's CPUs and memory.
+    """Decide how many virtual machines may start at a time, so that any of them together fit the host.
 
-    There is always one, and there are never more than `most`. Guests that run already use memory, but hardly any CPU.
+    There is at least one if any is to start, and there are never more than `most`. Guests that run already use memory,
+    but hardly any CPU.
     """
+    if not starting:
+        return Pace(at_once=0)
     spare_mib = host.memory_mib - sum(each.memory_mib for each in running)
     cpus = sorted((each.cpus for each in starting), reverse=True)
     memory = sorted((each.memory_mib for each in starting), reverse=True)

@@ -71,6 +71,13 @@ def test_differences_are_told_by_what_can_be_done_about_them() -> None:
         (Pace(at_once=1), ["a"], ""),
         (Pace(at_once=2), ["a", "b"], "Starting 2 machines, all at once: a, b\n"),
         (Pace(at_once=1), ["a", "b"], "Starting 2 machines, 1 at a time: a, b\n"),
+        (Pace(at_once=0, hosts=2), ["a", "b"], "Starting 2 machines, all at once: a, b\n"),
+        (Pace(at_once=1, hosts=1), ["a", "b"], "Starting 2 machines, all at once: a, b\n"),
+        (
+            Pace(at_once=1, hosts=1),
+            ["a", "b", "c"],
+            "Starting 3 machines, 1 of the 2 virtual machines at a time: a, b, c\n",
+        ),
         (
             Pace(at_once=1, lacking_mib=5),
             ["a"],

@@ -117,6 +117,7 @@ def sizes(*sizes: tuple[int, int]) -> list[Resources]:
     ("starting", "running", "expected"),
     [
         (sizes((1, 512)), sizes(), Pace(at_once=1)),
+        (sizes(), sizes((4, 16384)), Pace(at_once=0)),
         (sizes(*[(1, 512)] * 4), sizes(), Pace(at_once=4)),
         (sizes(*[(2, 512)] * 4), sizes(), Pace(at_once=2)),
         (sizes((3, 512), (1, 512), (1, 512)), sizes(), Pace(at_once=2)),
