@@ -97,10 +97,15 @@ def command(names: tuple[str, ...], file: str | None, dry_run: bool, prune: bool
 
 
 def _may_remove(extra: Sequence[Plan]) -> bool:
-    click.echo("The following machines will be deleted, with everything in them:\n")
-    for plan in extra:
-        click.echo(plan.name)
-    click.echo()
+    from machine.ops.up_plan import Action
+
+    told = {
+        Action.REMOVE: "The following machines will be deleted, with everything in them:",
+        Action.FORGET: "The following machines will be forgotten; their hosts, reached over SSH, stay as they are:",
+    }
+    for action, heading in told.items():
+        if names := [plan.name for plan in extra if plan.action is action]:
+            click.echo("\n".join([heading, "", *names, ""]))
     return is_sure()
 
 
@@ -172,6 +177,7 @@ def _intent(plan: Plan) -> str:
         Action.START: ["resume" if plan.state is State.SUSPENDED else "start"],
         Action.NOTHING: [],
         Action.REMOVE: ["remove"],
+        Action.FORGET: ["forget"],
     }
     change = [f"change {', '.join(plan.changes)}"] if plan.changes else []
     return " and ".join(change + verbs[plan.action]) or "nothing"

@@ -10,8 +10,15 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from machine.model.folders import Folder
+from machine.model.guest_os import NO_COMPOSEFS
 from machine.model.obstacle import Obstacle
+from machine.model.remote_facts import install_sshfs
 from machine.model.transport import Transport
+
+SEALED = (
+    "the root directory is read-only; run this as root in the guest, and restart the machine: "
+    f"rpm-ostree kargs --append-if-missing={NO_COMPOSEFS}"
+)
 
 # What folders.sh is told instead of the transport of a folder that sshfs has mounted.
 _CONNECTED = "connected"
@@ -33,8 +40,17 @@ class GuestReport:
     failed: Mapping[int, str]
     """By folder number, why the guest has not mounted the folder."""
 
+    installer: str | None = None
+    """What installs programs on a host over SSH that has no sshfs."""
+
     sealed: frozenset[int] = frozenset()
     """The folders that need a new directory in the guest's root directory, which is a read-only composefs."""
+
+    @property
+    def sshfs_remedy(self) -> str | None:
+        """What the user can do about a host over SSH that has no sshfs, else None."""
+        command = install_sshfs(self.installer)
+        return f"run there as root: {command}" if command else None
 
 
 def mount_command(
@@ -89,6 +105,7 @@ def parse_report(text: str, count: int) -> GuestReport | None:
     supported, mounted = set(), set()
     ready, failed = {}, {}
     sealed = set()
+    installer = None
     # Not splitlines: paths may contain other characters that end a line in Unicode.
     lines = text.removesuffix("\n").split("\n")
     numbers = {str(number): number for number in range(count)}
@@ -96,6 +113,8 @@ def parse_report(text: str, count: int) -> GuestReport | None:
         match line.split(" ", 2):
             case ["can", transport] if transport in set(Transport):
                 supported.add(Transport(transport))
+            case ["installer", name]:
+                installer = name
             case ["mounted", number] if number in numbers:
                 mounted.add(numbers[number])
             case ["ready", number, where] if number in numbers:
@@ -114,4 +133,10 @@ def parse_report(text: str, count: int) -> GuestReport | None:
         ready=ready,
         failed=failed,
         sealed=frozenset(sealed),
+        installer=installer,
     )
+
+
+def not_mounted(folder: Folder, reason: Obstacle | str) -> str:
+    """Return the problem of a folder that is not mounted for this reason."""
+    return f"{folder.target} is not mounted: {reason}"

@@ -11,7 +11,7 @@ from dataclasses import replace
 from machine.errors import MachineError, NotFoundError, reason_of
 from machine.folders.changes import ChangeRelay
 from machine.folders.daemons import VirtiofsDaemons
-from machine.folders.guest import GuestReport, sshfs_command
+from machine.folders.guest import SEALED, GuestReport, not_mounted, sshfs_command
 from machine.folders.guest_runs import mount_in_guest, release_in_guest
 from machine.folders.probe import find_sftp_server
 from machine.folders.retries import Retries
@@ -22,16 +22,11 @@ from machine.folders.sshfs import SshfsSession, sftp_server_command
 from machine.folders.table import FolderTable, ProblemOf
 from machine.folders.transports import MountedFolder, shares_of
 from machine.model.folders import Folder, Share, check_apart
-from machine.model.guest_os import NO_COMPOSEFS
 from machine.model.obstacle import Obstacle
 from machine.model.transport import Transport, TransportChoice
 
 log = logging.getLogger(__name__)
 
-_SEALED = (
-    "the root directory is read-only; run this as root in the guest, and restart the machine: "
-    f"rpm-ostree kargs --append-if-missing={NO_COMPOSEFS}"
-)
 _SSHFS_S = 10.0
 _END_S = 3.0
 # If QEMU has ended, the supervisor ends within this time, and virtiofsd has ended for that reason.
@@ -70,6 +65,7 @@ class FolderServer:
         self._supported: frozenset[Transport] = frozenset()
         """The transports that the guest supports; empty before it has been asked."""
 
+        self._sshfs_remedy: str | None = None
         self._mounted: set[Folder] = set()
         """The folders that the guest has mounted since the current SSH master has connected, without those on sshfs."""
 
@@ -148,8 +144,9 @@ class FolderServer:
         if isinstance(report, Obstacle):
             for folder, _ in usable:
                 if folder.target not in self._sessions and folder not in self._mounted:
-                    self._folders.set_problem(folder, ProblemOf.MOUNT, _not_mounted(folder, report))
+                    self._folders.set_problem(folder, ProblemOf.MOUNT, not_mounted(folder, report))
             return report
+        self._sshfs_remedy = report.sshfs_remedy
         if report.supported != self._supported:
             self._supported = report.supported
             await self._on_learned(report.supported)
@@ -158,14 +155,19 @@ class FolderServer:
             self._mounted.add(folders[number])
             self._folders.set_problem(folders[number], ProblemOf.MOUNT, None)
         for number, where in report.ready.items():
-            problem = await self._connect(folders[number], where)
+            problem = self._without_sshfs(folders[number]) or await self._connect(folders[number], where)
             self._folders.set_problem(folders[number], ProblemOf.MOUNT, problem)
         if any(self._fall_back(folders[number]) for number in report.failed):
             return await self._mount_usable()
-        for number, reason in {**report.failed, **dict.fromkeys(report.sealed, _SEALED)}.items():
+        for number, reason in {**report.failed, **dict.fromkeys(report.sealed, SEALED)}.items():
             self._mounted.discard(folders[number])
-            self._folders.set_problem(folders[number], ProblemOf.MOUNT, _not_mounted(folders[number], reason))
+            self._folders.set_problem(folders[number], ProblemOf.MOUNT, not_mounted(folders[number], reason))
         return None
+
+    def _without_sshfs(self, folder: Folder) -> str | None:
+        if self._sshfs_remedy is None:
+            return None
+        return not_mounted(folder, f"the host has no sshfs; {self._sshfs_remedy}, and restart the machine")
 
     async def _run_script(self, folders: Sequence[tuple[Folder, Transport]]) -> GuestReport | Obstacle:
         connected = {folder for folder, _ in folders if folder.target in self._sessions}
@@ -225,7 +227,7 @@ class FolderServer:
             return "sftp-server is not installed on this host"
         source = await asyncio.to_thread(resolve_in_time, folder, [each.folder for each in self._folders])
         if isinstance(source, Obstacle):
-            return _not_mounted(folder, source)
+            return not_mounted(folder, source)
         self._watch.note(folder, source.directory_id)
         if self._folders.lost.pop(folder, None):
             self._folders.set_problem(folder, ProblemOf.SOURCE, None)
@@ -293,7 +295,7 @@ class FolderServer:
         if Transport.SSHFS not in self._supported:
             raise MachineError(
                 "the machine has no sshfs, which is needed to add a folder while it runs",
-                hint="stop the machine and try again",
+                hint=self._sshfs_remedy or "stop the machine and try again",
             )
 
     async def remove(self, target: str) -> None:
@@ -392,7 +394,3 @@ class FolderServer:
     @property
     def folders(self) -> Sequence[MountedFolder]:
         return tuple(self._folders)
-
-
-def _not_mounted(folder: Folder, reason: Obstacle | str) -> str:
-    return f"{folder.target} is not mounted: {reason}"

@@ -18,6 +18,12 @@ _INSTALL_PODMAN = {
     "zypper": "zypper --non-interactive install podman",
     "apk": "apk add podman",
 }
+_INSTALL_SSHFS = {
+    "apt-get": "apt-get install -y sshfs",
+    "dnf": "dnf install -y fuse-sshfs",
+    "zypper": "zypper --non-interactive install sshfs",
+    "apk": "apk add sshfs",
+}
 _LAST_LINE = "end"
 
 
@@ -38,6 +44,7 @@ class RemoteFacts:
     has_sudo: bool
     """Whether the user can run commands by sudo without a password."""
 
+    has_sshfs: bool
     podman: str | None
     """The version of Podman."""
 
@@ -81,6 +88,7 @@ def parse_facts(output: str) -> RemoteFacts | None:
             has_systemd="systemd" in facts,
             lingers="lingers" in facts,
             has_sudo="sudo" in facts,
+            has_sshfs="sshfs" in facts,
             podman=facts.get("podman"),
             socket=facts.get("socket"),
             listens="listens" in facts,
@@ -89,8 +97,8 @@ def parse_facts(output: str) -> RemoteFacts | None:
         return None
 
 
-def find_lacks(facts: RemoteFacts) -> list[Lack]:
-    """Return what the host lacks, in the order in which it is to be mended."""
+def find_lacks(facts: RemoteFacts, *, folders: bool = False) -> list[Lack]:
+    """Return what the host lacks, in the order in which it is to be mended. With `folders`, it will mount folders."""
     found = []
     if facts.podman is None:
         install = _INSTALL_PODMAN.get(facts.installer or "")
@@ -102,7 +110,17 @@ def find_lacks(facts: RemoteFacts) -> list[Lack]:
     if facts.has_systemd and facts.uid != 0 and not facts.lingers:
         command = _as_root(f"loginctl enable-linger {shlex.quote(facts.user)}", facts)
         found.append(Lack(text=f"containers of {facts.user} end when {facts.user} logs out", command=command))
+    if folders and not facts.has_sshfs:
+        install = install_sshfs(facts.installer)
+        found.append(
+            Lack(text="sshfs, which mounts folders, is not installed", command=install and _as_root(install, facts))
+        )
     return found
+
+
+def install_sshfs(installer: str | None) -> str | None:
+    """Return the command by which root installs sshfs. Return None if the installer is unknown."""
+    return _INSTALL_SSHFS.get(installer or "")
 
 
 def _major(version: str) -> int:

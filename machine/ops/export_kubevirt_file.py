@@ -62,6 +62,8 @@ def request_in(file: str, name: str | None) -> InitRequest:
         request = request_of(read_file_keys(toml.document, toml.shown_path, toml.base))
         return request if name is None else replace(request, name=name)
     machines = parse_tables(toml, None)
+    if name is None and len(machines.machines) == 1:
+        (name,) = machines.machines
     if name is None:
         names = ", ".join(machines.machines)
         raise BadInputError(f"{toml.shown_path} describes several machines", hint=f"add the name of one: {names}")

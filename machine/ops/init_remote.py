@@ -35,7 +35,6 @@ from machine.store import drafts
 
 _LOOK_S = 90.0
 _INSTALL_S = 1800.0
-_KEY_WORDS = 2
 
 _TAKEN = frozenset(
     {"name", "file", "rootful", "volumes", "provider", "labels", "machines_file", "host", "identity"}
@@ -72,7 +71,7 @@ def plan_remote(name: str, request: InitRequest, context: Context, agree: Agree)
     named = ssh.parse_host(request.host)
     if request.host_key is not None and request.accept_host_key:
         raise BadInputError("choose one of --host-key and --accept-new-host-key")
-    if request.host_key is not None and len(request.host_key.split()) < _KEY_WORDS:
+    if request.host_key is not None and not ssh.is_key(request.host_key):
         raise BadInputError(
             f'"{request.host_key}" is not a host key', hint='write the type and the key: "ssh-ed25519 AAAA…"'
         )
@@ -126,9 +125,12 @@ def check_no_remote_options(request: InitRequest) -> None:
         "--accept-new-host-key": request.accept_host_key,
         "--install": request.install,
     }
+    in_file = ', or in the file: provider = "ssh"' if request.file else ""
     for option, value in given.items():
         if value is not None:
-            raise BadInputError(f"{option} is for hosts that are reached over SSH", hint="add: --provider ssh")
+            raise BadInputError(
+                f"{option} is for hosts that are reached over SSH", hint=f"add: --provider ssh{in_file}"
+            )
 
 
 def unfit_options(request: InitRequest) -> list[str]:
@@ -228,7 +230,6 @@ def _host_keys(target: SshTarget, route: ssh.Route, request: InitRequest, report
         MachineError: the host's key is unknown, and the user has not said that it may be accepted.
     """
     if request.host_key is not None:
-        ssh.fingerprint(request.host_key)
         return [without_comment(request.host_key)]
     if known := ssh.known_keys(route):
         return known
@@ -280,9 +281,10 @@ def _facts(target: SshTarget, planned: PlannedRemote, report: Reporter) -> Remot
     """
     report.step(f"Looking at {target.place}")
     facts = _look(target)
-    lacks = find_lacks(facts)
+    folders = bool(planned.config.folders)
+    lacks = find_lacks(facts, folders=folders)
     if lacks and planned.request.install:
-        lacks = _mend(target, facts, planned.agree, report)
+        lacks = _mend(target, facts, planned.agree, report, folders=folders)
         facts = _look(target)
     if not lacks:
         return facts
@@ -293,11 +295,11 @@ def _facts(target: SshTarget, planned: PlannedRemote, report: Reporter) -> Remot
     raise MachineError(f"{target.place} is not ready: {'; '.join(lack.text for lack in lacks)}", hint=hint)
 
 
-def _mend(target: SshTarget, facts: RemoteFacts, agree: Agree, report: Reporter) -> list[Lack]:
+def _mend(target: SshTarget, facts: RemoteFacts, agree: Agree, report: Reporter, *, folders: bool) -> list[Lack]:
     """Run the commands that mend what the host lacks, each after the user has agreed. Return what it still lacks."""
     tried: set[str] = set()
     while True:
-        lacks = find_lacks(facts)
+        lacks = find_lacks(facts, folders=folders)
         lack = next((one for one in lacks if one.command and one.command not in tried), None)
         if lack is None or lack.command is None:
             return lacks

@@ -15,8 +15,9 @@ from machine.errors import BadInputError, MachineError
 from machine.files import current_directory
 from machine.model.config import MachineConfig
 from machine.model.names import check_machine_name, did_you_mean
+from machine.model.provider import Provider
 from machine.ops.init_file import STDIN, TomlFile, read_keys, read_toml, request_of
-from machine.ops.init_request import InitRequest, suits
+from machine.ops.init_request import REMOTE_KEYS, InitRequest, suits
 
 FILE_NAME = "machines.toml"
 
@@ -206,6 +207,11 @@ def read_machines(file: MachinesFile) -> dict[str, Wanted]:
         provider = own.get(_PROVIDER, defaults.get(_PROVIDER))
         inherited = {key: value for key, value in defaults.items() if key != _SHA256 or _IMAGE not in own}
         inherited = {key: value for key, value in inherited.items() if suits(key, provider)}
+        if provider != Provider.SSH and (alone := [key for key in own if key in REMOTE_KEYS]):
+            raise BadInputError(
+                f'{file.shown_table(name)}: "{alone[0]}" is for hosts that are reached over SSH',
+                hint=f'add: {_PROVIDER} = "{Provider.SSH}"',
+            )
         values = {**inherited, **own}
         request = replace(request_of(values), name=name, machines_file=file.identity)
         machines[name] = Wanted(keys=tuple(values), request=request)

@@ -32,6 +32,9 @@ class Action(StrEnum):
     REMOVE = "remove"
     """Remove the machine, which the file has made, but no longer describes."""
 
+    FORGET = "forget"
+    """The same for a host over SSH, on which nothing changes."""
+
 
 class Change(StrEnum):
     """Whether a setting of a machine can follow the file."""
@@ -73,8 +76,9 @@ def plan_new(name: str) -> Plan:
     return Plan(name=name, state=None, action=Action.MAKE)
 
 
-def plan_extra(name: str, state: MachineState) -> Plan:
-    return Plan(name=name, state=state.state, action=Action.REMOVE)
+def plan_extra(config: MachineConfig, state: MachineState) -> Plan:
+    action = Action.FORGET if config.remote else Action.REMOVE
+    return Plan(name=config.name, state=state.state, action=action)
 
 
 def plan_existing(actual: MachineConfig, state: MachineState, wanted: MachineConfig, keys: Iterable[str]) -> Plan:

@@ -31,8 +31,8 @@ def plan_prune(file: MachinesFile, context: Context, report: Reporter) -> list[P
     for record in found:
         if record.config.protected:
             report.notice(f"{record.name} is not in {file.toml.shown_path}, but it is protected, so it stays")
-    names = [record.name for record in found if not record.config.protected]
-    return [plan_extra(name, machine_state(context.roots.machine(name))) for name in names]
+    extra = [record.config for record in found if not record.config.protected]
+    return [plan_extra(config, machine_state(context.roots.machine(config.name))) for config in extra]
 
 
 def left_over(file: MachinesFile, machines: Sequence[MachineRecord]) -> list[MachineRecord]:

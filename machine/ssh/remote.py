@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import logging
 import os
 import re
@@ -13,7 +14,15 @@ from pathlib import Path
 
 from machine import runner
 from machine.errors import BadInputError, MachineError
-from machine.ssh.command import NO_AGENT, SshTarget, base_options, connect_options, quoted, session_argv
+from machine.ssh.command import (
+    NO_AGENT,
+    SshTarget,
+    base_options,
+    connect_options,
+    quoted,
+    session_argv,
+    without_comment,
+)
 
 log = logging.getLogger(__name__)
 
@@ -24,7 +33,9 @@ _CONNECT_S = 15
 _KEYS_AT_ONCE = 5
 _MAX_KEYS = 40
 
-_NAME = re.compile(r"[A-Za-z0-9_.:%-]+")
+_NAME = re.compile(r"[A-Za-z0-9_.%][A-Za-z0-9_.%-]*")
+# The names of Active Directory have @ or \. Not all that ssh takes, as a proxy command's shell may get the name.
+_USER = re.compile(r"[A-Za-z0-9_.%+](?:[A-Za-z0-9_.%+@\\-]*[A-Za-z0-9_.%+-])?")
 _ACCEPTED = re.compile(r"^debug1: Server accepts key: (.+) \S+ SHA256:\S+", re.MULTILINE)
 
 
@@ -52,13 +63,23 @@ def parse_host(text: str) -> HostName:
         port = port[1:]
     else:
         host, _, port = rest.partition(":") if rest.count(":") == 1 else (rest, "", "")
-    if not _NAME.fullmatch(host) or host.startswith("-") or (at and not _NAME.fullmatch(user)) or user.startswith("-"):
+    if not _is_host(host) or (at and not _USER.fullmatch(user)):
         raise error
     if rest.endswith(":") and rest.count(":") == 1:
         raise error
     if port and not (port.isascii() and port.isdigit() and 0 < int(port) < 2**16):
         raise error
     return HostName(host=host, user=user or None, port=int(port) if port else None)
+
+
+def _is_host(text: str) -> bool:
+    if ":" not in text:
+        return bool(_NAME.fullmatch(text))
+    try:
+        ipaddress.IPv6Address(text)
+    except ValueError:
+        return False
+    return True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,8 +95,10 @@ class Route:
     """The files of the keys that ssh would try."""
 
     known_hosts: tuple[Path, ...]
+    """The user's files of host keys, and those of the whole computer."""
+
     key_name: str
-    """The name by which the user's known_hosts have the host."""
+    """The name by which these files have the host."""
 
 
 def find_route(name: HostName, proxy_command: str | None) -> Route:
@@ -112,7 +135,11 @@ def parse_route(output: str, proxy_command: str | None) -> Route:
         proxy_command=proxy_command,
         agent=None if agent == "SSH_AUTH_SOCK" else agent,
         identities=tuple(Path(value).expanduser() for key, value in pairs if key == "identityfile"),
-        known_hosts=tuple(Path(word).expanduser() for word in found.get("userknownhostsfile", "").split()),
+        known_hosts=tuple(
+            Path(word).expanduser()
+            for key in ("userknownhostsfile", "globalknownhostsfile")
+            for word in found.get(key, "").split()
+        ),
         key_name=named if alias == "none" else alias,
     )
 
@@ -127,7 +154,7 @@ def _jump_command(jump: str) -> str:
 
 
 def known_keys(route: Route) -> list[str]:
-    """Return the keys of the host, each as `TYPE KEY`, that the user's known_hosts have."""
+    """Return the keys of the host, each as `TYPE KEY`, that the files of known hosts have."""
     found = []
     for path in filter(Path.is_file, route.known_hosts):
         argv = ["ssh-keygen", "-F", route.key_name, "-f", os.fspath(path)]
@@ -155,6 +182,18 @@ def offered_key(target: SshTarget) -> str:
     for line in lines:
         return " ".join(line.split()[1:3])
     raise unreachable(target, done.stderr)
+
+
+def is_key(text: str) -> bool:
+    """Return whether the text is a public key, `TYPE KEY`, with or without a comment.
+
+    Raises:
+        MachineError: ssh-keygen is missing.
+    """
+    if "\n" in text.strip():
+        return False
+    argv = ["ssh-keygen", "-l", "-f", "-"]
+    return runner.run(argv, timeout_s=_ASK_S, stdin=f"{without_comment(text)}\n", check=False).returncode == 0
 
 
 def fingerprint(key: str) -> str:

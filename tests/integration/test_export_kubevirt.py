@@ -147,6 +147,11 @@ def test_machine_of_a_machines_file(described: World) -> None:
     assert "cloudInitNoCloud" in found
 
 
+def test_only_machine_of_a_file_needs_no_name(described: World) -> None:
+    (described.root / "machines.toml").write_text('[machine.only]\nimage = "fcos:stable"\nvolume = ""\nmemory = 700\n')
+    assert "\n    name: only\n" in described.must(*EXPORT, "-f", "machines.toml").stdout
+
+
 def test_keys_that_are_damaged_are_not_replaced(described: World) -> None:
     described.must(*EXPORT, "-f", "box.toml")
     host_key = described.home / "data" / "exported" / "box" / "ssh_host_ed25519_key"

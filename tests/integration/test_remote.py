@@ -26,7 +26,7 @@ from tests.support.processes import command_lines
 from tests.support.relay import relay_command
 from tests.support.remote_host import SOCKET, UID, USER, RemoteHost
 from tests.support.waiting import wait_until
-from tests.support.world import Outcome, World
+from tests.support.world import World
 
 pytestmark = [
     pytest.mark.skipif(os.getuid() != 0 or sys.platform != "linux", reason="only root can give a host its own network"),
@@ -58,6 +58,10 @@ def test_host_becomes_a_machine_that_clients_find(world: World, host: RemoteHost
     )
     assert SOCKET in world.must("port", "ls", "far").stdout
     assert "Connecting to" in world.must("logs", "far").stdout
+    api = world.must("url", "far").stdout.strip()
+    assert f"export DOCKER_HOST={api}\n" in world.must("env", "far").stdout.replace("'", "").replace('"', "")
+    contexts = [json.loads(path.read_text()) for path in (world.root / "docker").glob("contexts/meta/*/meta.json")]
+    assert [(each["Name"], each["Endpoints"]["docker"]["Host"]) for each in contexts] == [("far", api)]
     world.must("doctor")
     world.must("stop", "far")
     assert world.state("far") == ("stopped", "")
@@ -131,8 +135,16 @@ def test_killed_supervisor_leaves_a_stopped_machine(world: World, host: RemoteHo
 
 
 def test_folders_are_mounted_and_leave_nothing_behind(world: World, host: RemoteHost) -> None:
-    host.has_sshfs()
+    host.program("apt-get", "exit 1")
     (world.root / "src").mkdir()
+    bare = init(world, host, "--volume", f"{world.root}/src:/run/src")
+    assert bare.status == 125
+    assert bare.stderr.splitlines()[-1] == (
+        f"Error: 127.0.0.1:{host.port} is not ready: sshfs, which mounts folders, is not installed; run there: "
+        "sudo apt-get install -y sshfs; or let --install do it"
+    )
+    assert nothing_is_left(world)
+    host.has_sshfs()
     refused = init(world, host, "--volume", f"{world.root}/src:/run/src")
     assert refused.status == 125
     assert "folders need root, and core cannot become root on" in refused.stderr
@@ -148,6 +160,28 @@ def test_folders_are_mounted_and_leave_nothing_behind(world: World, host: Remote
     assert host.read("/run/src/seen") == "shared\n"
     world.must("stop", "far")
     assert "folder-" not in (host.read("/proc/mounts") or "")
+
+
+def test_running_machine_whose_host_has_no_sshfs_says_what_mends_it(world: World, host: RemoteHost) -> None:
+    host.listens("/run/podman/podman.sock")
+    host.program("apt-get", "exit 1")
+    host.program("modprobe", "exit 0")
+    (world.root / "src").mkdir()
+    started(world, host, user="root")
+    refused = world.machine("mount", "add", "far", f"{world.root}/src:/run/src")
+    assert refused.status == 125
+    assert refused.stderr.splitlines()[-1] == (
+        "Error: the machine has no sshfs, which is needed to add a folder while it runs; run there as root: "
+        "apt-get install -y sshfs"
+    )
+    world.must("stop", "far")
+    world.must("mount", "add", "far", f"{world.root}/src:/run/src")
+    start = world.machine("start", "far")
+    assert "/run/src is not mounted: the host has no sshfs; run there as root: apt-get install -y sshfs" in start.stderr
+    host.has_sshfs()
+    world.must("stop", "far")
+    world.must("start", "far")
+    assert host.read("/run/src/seen") == "shared\n"
 
 
 def test_two_machines_may_be_the_same_host_by_a_proxy_command(world: World, host: RemoteHost) -> None:
@@ -271,6 +305,10 @@ def test_install_asks_and_mends(world: World, host: RemoteHost) -> None:
             ("--host", "h", "--host-key", "x"),
             'Error: "x" is not a host key; write the type and the key: "ssh-ed25519 AAAA…"',
         ),
+        (
+            ("--host", "h", "--host-key", "ssh-ed25519 AAAA"),
+            'Error: "ssh-ed25519 AAAA" is not a host key; write the type and the key: "ssh-ed25519 AAAA…"',
+        ),
     ],
 )
 def test_bad_input_is_one_line_and_changes_nothing(world: World, words: tuple[str, ...], message: str) -> None:
@@ -299,44 +337,27 @@ def test_hosts_that_cannot_be_reached(world: World, host: RemoteHost) -> None:
 
 def test_what_the_provider_cannot_do_is_refused_in_one_sentence(world: World, host: RemoteHost) -> None:
     made(world, host)
-    for words in (
-        ("console", "far"),
-        ("suspend", "far"),
-        ("snapshot", "create", "far", "x"),
-        ("clone", "far", "near"),
-        ("set", "--memory", "1024", "far"),
-        ("set", "--idle-suspend", "10m", "far"),
-        ("ignition", "far"),
-        ("start", "--on-demand", "far"),
-        ("export", "--format", "kubevirt", "far"),
-        ("logs", "--serial", "far"),
-    ):
+    console, hardware = "its console cannot be shown", "its CPUs, memory, disk and USB devices cannot be changed"
+    own = "its own settings are not changed, nor the way in which it gets folders"
+    for words, reason in {
+        ("console", "far"): console,
+        ("logs", "--serial", "far"): console,
+        ("suspend", "far"): "it cannot be suspended",
+        ("snapshot", "create", "far", "x"): "it cannot have snapshots",
+        ("clone", "far", "near"): "it cannot be cloned",
+        ("upgrade", "far"): "its operating system is not upgraded from here",
+        ("os", "upgrade", "far"): "its operating system is not upgraded from here",
+        ("os", "apply", "fcos:next", "far"): "its operating system is not upgraded from here",
+        ("set", "--memory", "1024", "far"): hardware,
+        ("set", "--disk-size", "200", "far"): hardware,
+        ("set", "--usb", "bus=1,devnum=2", "far"): hardware,
+        ("set", "--volume-driver", "9p", "far"): own,
+        ("set", "--import-native-ca", "far"): own,
+        ("set", "--idle-suspend", "10m", "far"): "it cannot be suspended",
+        ("ignition", "far"): "it has no Ignition config",
+        ("start", "--on-demand", "far"): "it cannot be started by its clients",
+        ("export", "--format", "kubevirt", "far"): "it cannot be described as a virtual machine",
+    }.items():
         outcome = world.machine(*words)
-        assert outcome.status == 125, words
-        assert outcome.stderr.startswith('Error: "far" is a host that is reached over SSH, so '), words
-        assert outcome.stderr.count("\n") == 1
-
-
-def test_machines_file_makes_and_starts_them(world: World, host: RemoteHost) -> None:
-    (world.root / "machines.toml").write_text(
-        f"[defaults]\ncpus = 2\n[machine.far]\n{host.table}[machine.farther]\n{host.table}"
-        '[machine.near]\nimage = "/dev/null"\nvolume = ""\ncpus = 1\nmemory = 512\n'
-    )
-    both = ("far", "farther")
-    assert rows(world.must("up", *both)) == [f"{name} running made and started" for name in both]
-    again = world.must("up", *both)
-    assert (rows(again), again.stderr) == ([f"{name} running unchanged" for name in both], "")
-    world.must("rm", "--force", "farther")
-    plan = world.must("up", "--dry-run")
-    assert rows(plan) == ["far running nothing", "farther - make and start", "near - make and start"]
-    assert rows(world.must("up", *both)) == ["far running unchanged", "farther running made and started"]
-    exported = world.must("export", "far").stdout
-    assert 'provider = "ssh"' in exported
-    assert "cpus" not in exported
-    assert rows(world.must("down")) == ["far stopped", "farther stopped", "near not made"]
-    assert world.state("far") == ("stopped", "")
-
-
-def rows(outcome: Outcome) -> list[str]:
-    """The rows of a table, without the heading, and with single spaces."""
-    return [" ".join(line.split()) for line in outcome.stdout.splitlines()[1:]]
+        told = f'Error: "far" is a host that is reached over SSH, so {reason}\n'
+        assert (outcome.status, outcome.stderr) == (125, told), words

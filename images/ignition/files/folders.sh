@@ -108,6 +108,11 @@ for transport in virtiofs 9p sshfs; do
     can "$transport" && echo "can $transport"
 done
 
+# A host of its own may lack sshfs: by what it can be installed.
+for installer in apt-get dnf zypper apk; do
+    test -z "${no_units-}" || can sshfs || ! command -v "$installer" >/dev/null || { echo "installer $installer" && break; }
+done
+
 # Without systemd, as in Alpine, nothing mounts at the guest's own boots: the host tells it again after each. Such a
 # guest has BusyBox's tools. With $no_units, a host of its own gets no units of ours either.
 without_systemd() {

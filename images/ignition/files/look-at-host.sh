@@ -17,8 +17,10 @@ for installer in apt-get dnf zypper apk; do
     command -v "$installer" >/dev/null && say installer "$installer" && break
 done
 test ! -d /run/systemd/system || say systemd yes
-test ! -e "/var/lib/systemd/linger/$(id -un)" || say lingers yes
+# Systemd writes a backslash, as in the names of Active Directory, twice.
+test ! -e "/var/lib/systemd/linger/$(id -un | sed 's/\\/&&/g')" || say lingers yes
 ! sudo -n true 2>/dev/null || say sudo yes
+! command -v sshfs >/dev/null || say sshfs yes
 if command -v podman >/dev/null; then
     version=$(podman --version)
     say podman "${version##* }"

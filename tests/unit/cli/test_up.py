@@ -41,6 +41,7 @@ CPUS = Difference(key="cpus", change=Change.NOW, actual="1", wanted="2")
         (Plan(name="box", state=State.SUSPENDED, action=Action.START), "resume"),
         (Plan(name="box", state=State.RUNNING, action=Action.NOTHING), "nothing"),
         (Plan(name="box", state=State.RUNNING, action=Action.REMOVE), "remove"),
+        (Plan(name="far", state=State.RUNNING, action=Action.FORGET), "forget"),
     ],
 )
 def test_what_a_dry_run_says(plan: Plan, intent: str) -> None:

@@ -274,6 +274,14 @@ def test_folder_that_cannot_be_added_leaves_nothing_behind(guest: Guest) -> None
             "folders cannot be added with 9p while the machine runs; stop the machine and try again",
         ),
         (
+            TransportChoice.SSHFS,
+            "installer dnf\n",
+            (
+                "the machine has no sshfs, which is needed to add a folder while it runs; "
+                "run there as root: dnf install -y fuse-sshfs"
+            ),
+        ),
+        (
             TransportChoice.AUTO,
             "can 9p\n",
             "the machine has no sshfs, which is needed to add a folder while it runs",
@@ -291,6 +299,18 @@ def test_running_machine_takes_folders_by_ssh_alone(
     with pytest.raises(MachineError) as caught:
         finish(add())
     assert caught.value.line.startswith(line)
+
+
+def test_host_over_ssh_without_sshfs_is_told_with_what_mends_it(guest: Guest) -> None:
+    async def work() -> None:
+        guest.reports = ["installer apk\nready 0 /x\ndone\n"]
+        async with guest.serve(over(Transport.SSHFS)) as server:
+            await server.mount()
+
+    finish(work())
+    assert guest.problems[-1] == (
+        "/x is not mounted: the host has no sshfs; run there as root: apk add sshfs, and restart the machine"
+    )
 
 
 def test_guest_that_does_not_answer_has_not_said_that_it_lacks_sshfs(guest: Guest) -> None:

@@ -9,7 +9,7 @@ import pytest
 from machine.errors import BadInputError, MachineError
 from machine.model.arch import Arch
 from machine.model.provider import Capability, Provider, RootAccess, check_capability
-from machine.model.remote_facts import RemoteFacts, check_system, find_lacks, parse_facts
+from machine.model.remote_facts import Lack, RemoteFacts, check_system, find_lacks, parse_facts
 
 READY = RemoteFacts(
     system="Linux",
@@ -23,6 +23,7 @@ READY = RemoteFacts(
     has_systemd=True,
     lingers=True,
     has_sudo=True,
+    has_sshfs=True,
     podman="5.4.2",
     socket="/run/user/1000/podman/podman.sock",
     listens=True,
@@ -39,6 +40,7 @@ installer dnf
 systemd yes
 lingers yes
 sudo yes
+sshfs yes
 podman 5.4.2
 socket /run/user/1000/podman/podman.sock
 listens yes
@@ -95,6 +97,24 @@ def test_incomplete_answers_are_none(output: str) -> None:
 def test_each_lack_comes_with_its_remedy(changes: dict[str, object], lacks: list[tuple[str, str | None]]) -> None:
     found = find_lacks(replace(READY, **changes))  # type: ignore[arg-type]
     assert [(lack.text, lack.command) for lack in found] == lacks
+
+
+@pytest.mark.parametrize(
+    ("installer", "command"),
+    [
+        ("dnf", "sudo dnf install -y fuse-sshfs"),
+        ("apt-get", "sudo apt-get install -y sshfs"),
+        ("apk", "sudo apk add sshfs"),
+        ("zypper", "sudo zypper --non-interactive install sshfs"),
+        (None, None),
+    ],
+)
+def test_sshfs_is_lacking_where_there_are_folders(installer: str | None, command: str | None) -> None:
+    bare = replace(READY, has_sshfs=False, installer=installer)
+    assert find_lacks(bare) == find_lacks(READY, folders=True) == []
+    assert find_lacks(bare, folders=True) == [
+        Lack(text="sshfs, which mounts folders, is not installed", command=command)
+    ]
 
 
 @pytest.mark.parametrize(

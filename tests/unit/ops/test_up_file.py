@@ -88,6 +88,10 @@ def test_empty_value_takes_the_place_of_a_default(tmp_path: Path) -> None:
             ': [defaults]: unknown key "zzz"; the keys are the flags of init; see: machine init --help',
         ),
         ("[machine.box]\ncpus = true\n", ': [machine.box]: "cpus" must be a whole number of at least 1'),
+        (
+            '[machine.box]\nhost = "h"\n',
+            ': [machine.box]: "host" is for hosts that are reached over SSH; add: provider = "ssh"',
+        ),
         ('[machine.box]\nrootful = "no"\n', ': [machine.box]: "rootful" must be true or false'),
         ("[machine.box]\ndisk-size = 3\ndisk_size = 3\n", ': [machine.box]: "disk_size" is given twice'),
         (
