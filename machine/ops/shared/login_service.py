@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import shutil
 import sys
 from pathlib import Path
@@ -53,7 +54,7 @@ def install(name: str, program: Path, context: Context, report: Reporter, *, on_
             if shutil.which("systemctl") is None:
                 raise MachineError(
                     "this host has no systemd to start the machine",
-                    hint=f"run this at login by other means: machine start --foreground {name}",
+                    hint=f"run this at login by other means: machine {shlex.join(_words(name, on_demand=on_demand))}",
                 )
             _write(path, systemd_unit(service))
             link = _wants(path)
@@ -147,18 +148,16 @@ def _service(name: str, program: Path, context: Context, *, on_demand: bool) -> 
     return Service(
         label=_label(name),
         description=f"Machine {name} of boot2podman",
-        argv=(
-            os.fspath(program),
-            "start",
-            "--foreground",
-            *([_ON_DEMAND] if on_demand else []),
-            "--no-info",
-            name,
-        ),
+        argv=(os.fspath(program), *_words(name, on_demand=on_demand, quiet=True)),
         environment=service_environment(context.environment, context.host.os.traits.service_path, Path.cwd()),
         stop_s=int(stop_s(stop_patience(context))),
         log=os.fspath(context.roots.machine(name).service_log),
     )
+
+
+def _words(name: str, *, on_demand: bool, quiet: bool = False) -> list[str]:
+    """Return the arguments by which a service runs this program."""
+    return ["start", "--foreground", *([_ON_DEMAND] if on_demand else []), *(["--no-info"] if quiet else []), name]
 
 
 def _write(path: Path, content: str | bytes) -> None:

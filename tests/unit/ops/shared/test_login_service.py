@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from machine.errors import NotFoundError
+from machine.errors import MachineError, NotFoundError
 from machine.model.host import HostOS
 from machine.ops import autostart
 from machine.ops.doctor_machines import permissions_checks
@@ -75,3 +75,12 @@ def test_permissions_that_the_service_needs_are_told_when_it_is_made_and_by_doct
     assert told == login_service.permissions(make_record("box"), mac)
     assert told[0].endswith("> Local Network")
     assert [check.finding for check in permissions_checks(list_machines(mac), mac)] == told
+
+
+@pytest.mark.parametrize(("on_demand", "words"), [(False, ""), (True, "--on-demand ")])
+def test_host_without_systemd_is_told_what_to_run_instead(mac: Context, on_demand: bool, words: str) -> None:
+    linux = replace(mac, host=make_host(HostOS.LINUX, "x86_64"))
+    with pytest.raises(MachineError, match=r"^this host has no systemd to start the machine$") as refused:
+        autostart.enable("box", linux, SilentReporter(), on_demand=on_demand)
+    assert refused.value.hint == f"run this at login by other means: machine start --foreground {words}box"
+    assert not login_service.service_file("box", linux).exists()
