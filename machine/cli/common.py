@@ -166,8 +166,9 @@ def idle_suspend_option(command: Callable[..., Any]) -> Callable[..., Any]:
     return click.option(
         "--idle-suspend",
         metavar="TIME",
-        help="Suspend the machine when nobody has used it for this time, such as 15m; with 15m,containers, also while "
-        "containers run; off means never.",
+        help="Suspend the machine when nobody has used it for this time, such as 15m (1m to 30d, in s, m, h or d), "
+        "but not in the first five minutes after a start; with 15m,containers, also while containers run; off means "
+        "never.",
     )(command)
 
 

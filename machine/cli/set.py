@@ -48,6 +48,8 @@ def command(  # noqa: PLR0913, PLR0917  (one for each option)
 ) -> None:
     """Change the settings of a stopped machine.
 
+    Of a suspended machine, all settings but its CPUs, memory, disk and USB devices can be changed, too.
+
     \b
     Examples:
       machine set --cpus 4 --memory 4096

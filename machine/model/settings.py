@@ -191,7 +191,7 @@ RULES: Mapping[str, Rule] = {
     "host_resolver": _choice("Whether this host answers guests' questions about names", ResolverChoice),
     "idle_suspend": Rule(
         meaning="When idle machines are suspended, like 15m; with 15m,containers, also while containers run",
-        expected=f"a time of at least 1m, like 15m or 15m,containers, or {OFF}",
+        expected=f"a whole number of s, m, h or d from 1m to 30d, like 15m or 15m,containers, or {OFF}",
         read=lambda value: check_idle_suspend(str(value)),
     ),
     "patience": _whole_number("How many times as long as usual a start and a stop may take", 1, _MAX_PATIENCE),

@@ -208,6 +208,7 @@ def _make_activity(assignment: Assignment, in_guest: GuestCommand, ports: Forwar
         ports=ports,
         ssh_port=config.ssh_port,
         api_sockets=tuple(assignment.api_sockets),
+        console_lock=paths.console_lock,
         ssh=in_guest,
         pids=lambda: [pid for driver in Driver if (pid := _driver_pid(paths, driver)) is not None],
         counts_containers=wish is not None and not wish.ignores_containers,

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from machine import async_runner
+from machine import async_runner, lock
 from machine.errors import MachineError
 from machine.model.idle import Activity, IdleSuspend, is_due, is_idle
 from machine.model.ports import Endpoint, Protocol, SocketPath
@@ -84,6 +84,9 @@ class GuestActivity:
     ports: Forwarding
     ssh_port: int
     api_sockets: Sequence[Path]
+    console_lock: Path
+    """The lock that a command holds while it is attached to the console."""
+
     ssh: Callable[[str], Sequence[str]]
     """Returns the command line that runs a command as root in the guest, over the SSH master."""
 
@@ -101,12 +104,16 @@ class GuestActivity:
         return Activity(connections=connections, containers=containers)
 
     def connections(self) -> int:
-        """Return how many connections lead to the machine, or have since the last look."""
+        """Return how many connections lead to the machine, or have since the last look.
+
+        A command that is attached to the console counts as one.
+        """
         endpoints = [forward.endpoint for forward, _ in self.ports.statuses()]
         ports = {one.port for one in endpoints if isinstance(one, Endpoint) and one.protocol is Protocol.TCP}
         paths = [*self.api_sockets, *(Path(one.path) for one in endpoints if isinstance(one, SocketPath))]
         through = links_through({*ports, self.ssh_port}, tcp_links(self.pids()), own_ports(self.ssh_port))
-        return len(through) + self._sockets.count(paths, [new_path(path) for path in self.api_sockets])
+        in_sockets = self._sockets.count(paths, [new_path(path) for path in self.api_sockets])
+        return len(through) + in_sockets + lock.is_held(self.console_lock)
 
     async def _containers(self) -> int | None:
         try:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from machine.errors import MachineError
 from machine.model.idle import OFF, Activity, IdleSuspend, is_due, is_idle, parse_idle_suspend
+from machine.model.settings import check_value
 
 QUARTER = IdleSuspend(after_s=900)
 CARELESS = IdleSuspend(after_s=900, ignores_containers=True)
@@ -32,6 +34,15 @@ def test_setting_is_read(text: str, expected: IdleSuspend | None) -> None:
 def test_other_text_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="is"):
         parse_idle_suspend(text)
+
+
+@pytest.mark.parametrize("text", ["59s", "31d", "721h", "1h30m"])
+def test_refusal_names_units_and_both_limits(text: str) -> None:
+    with pytest.raises(MachineError) as refused:
+        check_value("idle_suspend", text)
+    assert refused.value.message == (
+        '"idle_suspend" must be a whole number of s, m, h or d from 1m to 30d, like 15m or 15m,containers, or off'
+    )
 
 
 @pytest.mark.parametrize(
