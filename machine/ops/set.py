@@ -113,7 +113,7 @@ def check_keeps_hardware(name: str, request: SetRequest) -> None:
     if any(value is not None for value in (request.cpus, request.memory_mib, request.disk_gib, request.usbs)):
         raise MachineError(
             f"{name} is suspended, and its memory fits only the CPUs, memory, disk and USB devices that it has",
-            hint=f"stop it first: machine stop {name}",
+            hint=f"stop it first: machine stop {name}; if its memory cannot be loaded: machine start --cold {name}",
         )
 
 
