@@ -21,7 +21,7 @@ from machine.model.units import bytes_size
 from machine.ops.shared.capability import require
 from machine.ops.shared.context import Context
 from machine.ops.shared.interrupt import Interrupt
-from machine.ops.shared.restoring import begin_restore, finish_interrupted, load_complete
+from machine.ops.shared.restoring import begin_restore, check_disk, finish_interrupted, load_complete
 from machine.ops.shared.state import machine_state
 from machine.ops.shared.waiting import end_waiting, start_waiting
 from machine.ops.suspend import suspend
@@ -95,12 +95,13 @@ def _take(name: str, snapshot: str | None, comment: str | None, paths: MachinePa
 
 def _keep(name: str, chosen: str, comment: str | None, paths: MachinePaths, way_out: str) -> None:
     """Keep the present state of a machine whose lock the caller holds."""
-    suspension = load_suspension(paths)
-    if suspension and not fits_disk(paths, suspension):
-        raise MachineError(
-            f'unable to take a snapshot of "{name}": something has written to its disk since its memory was saved',
-            hint=way_out,
-        )
+    check_disk(name, paths)
+    try:
+        suspension = load_suspension(paths)
+        if suspension and not fits_disk(paths, suspension):
+            raise MachineError("something has written to its disk since its memory was saved")
+    except MachineError as error:
+        raise MachineError(f'unable to take a snapshot of "{name}": {error.message}', hint=way_out) from error
     tag, record = snapshots.new_tag(), records.load_file(paths.record)
     with snapshots.draft(paths, chosen, tag=tag, comment=comment, record=record), changing_disk_file(paths):
         QemuImg().take_snapshot(paths.disk, tag)

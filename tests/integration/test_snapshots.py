@@ -253,6 +253,20 @@ def test_what_does_not_fit_any_more_is_refused(box: World, golden: Golden) -> No
         refuse(golden, box, "clone", "--snapshot", "asleep", "box", "twin", case="running")
 
 
+def test_machine_whose_files_are_damaged_is_told_by_name_with_a_way_out(box: World, golden: Golden) -> None:
+    box.must("snapshot", "create", "box", "stopped")
+    put_to_sleep(box, memory=b"first")
+    paths = paths_of(box)
+    paths.suspension.write_text("{}")
+    refuse(golden, box, "snapshot", "create", "box", case="damaged facts")
+    refuse(golden, box, "snapshot", "restore", "-f", "box", "stopped", case="restore with damaged facts")
+    paths.disk.unlink()
+    refuse(golden, box, "snapshot", "create", "box", case="no disk")
+    refuse(golden, box, "snapshot", "restore", "-f", "box", "stopped", case="restore without a disk")
+    drop_suspension(paths)
+    refuse(golden, box, "snapshot", "create", "box", case="no disk, stopped")
+
+
 def test_full_disk_is_known_before(world: World, images: Images) -> None:
     world.machines.mkdir(parents=True, mode=0o700)
     mount = ["mount", "-t", "tmpfs", "-o", "size=40m,mode=0700", "small", str(world.machines)]

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from machine import lock
-from machine.errors import MachineError
+from machine.errors import MachineError, Page
 from machine.model.record import MachineRecord
 from machine.model.snapshot import Snapshot, as_of
 from machine.ops.shared.context import Context
@@ -40,14 +40,29 @@ def finish_interrupted(name: str, context: Context, report: Reporter) -> Machine
     return records.load(context.roots, name)
 
 
+def check_disk(name: str, paths: MachinePaths) -> None:
+    """Check that the machine has a disk.
+
+    Raises:
+        MachineError: the disk is missing.
+    """
+    if not paths.disk.exists():
+        raise MachineError(
+            f"the disk of {name} is missing: {paths.disk}",
+            hint=f"restore it from a backup, or remove the machine: machine rm {name}",
+            page=Page.FILES,
+        )
+
+
 def load_complete(name: str, snapshot: str, paths: MachinePaths) -> Snapshot:
     """Load a snapshot, and check that the machine's disk has it.
 
     Raises:
         NotFoundError: there is no such snapshot.
-        MachineError: the snapshot is damaged.
+        MachineError: the snapshot is damaged, or the disk is missing.
     """
     chosen = snapshots.load(name, paths, snapshot)
+    check_disk(name, paths)
     if chosen.tag not in QemuImg().snapshot_tags(paths.disk):
         raise MachineError(
             f'the snapshot "{snapshot}" of "{name}" is damaged: the machine\'s disk does not have it any more',
