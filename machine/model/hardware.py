@@ -22,6 +22,9 @@ class Hardware:
     cpu: str
     """QEMU's CPU model, with its options."""
 
+    host_cpu: str | None = None
+    """The name of the host's CPU, which the guest sees. None if the guest is emulated, or if the name is unknown."""
+
     first_boot: bool
     """Whether the guest was given the config of its first boot."""
 

@@ -43,16 +43,20 @@ class QemuFacts:
 
 @dataclass(frozen=True, kw_only=True)
 class HardwareSupport:
-    """Whether this host's hardware accelerator works. `has_sme` says whether the CPU has Arm's matrix extension."""
+    """Whether this host's hardware accelerator works. `has_sme` says whether the CPU has Arm's matrix extension.
+
+    `cpu_name` is None if it is unknown.
+    """
 
     accelerator: Accelerator
     obstacle: Obstacle | None
     has_sme: bool = False
+    cpu_name: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Acceleration:
-    """The accelerator and CPU model of a guest.
+    """The accelerator and CPU model of a guest, and the name of the host's CPU if an accelerated guest depends on it.
 
     If the guest is emulated because hardware acceleration does not work, `obstacle` says why, and `notice` informs the
     user. With HVF, `hypervisor` has the versions of QEMU and macOS, because guests hang in some pairs of versions.
@@ -60,6 +64,7 @@ class Acceleration:
 
     accelerator: Accelerator
     cpu: str
+    host_cpu: str | None = None
     hypervisor: str | None = None
     notice: str | None = None
     obstacle: Obstacle | None = None
@@ -129,6 +134,7 @@ def hvf_support(facts: MacFacts, qemu: QemuFacts, host: Host) -> HardwareSupport
         accelerator=Accelerator.HVF,
         obstacle=_hvf_obstacle(facts, qemu, host),
         has_sme=facts.sysctl.get("hw.optional.arm.FEAT_SME") == "1",
+        cpu_name=facts.sysctl.get("machdep.cpu.brand_string"),
     )
 
 
@@ -177,7 +183,7 @@ def choose_accelerator(
     if choice is not AcceleratorChoice.TCG and not obstacle:
         cpu = board.cpu(support.accelerator, has_sme=support.has_sme)
         hypervisor = f"QEMU {qemu.dotted} on {host.system}" if support.accelerator is Accelerator.HVF else None
-        return Acceleration(accelerator=support.accelerator, cpu=cpu, hypervisor=hypervisor)
+        return Acceleration(accelerator=support.accelerator, cpu=cpu, host_cpu=support.cpu_name, hypervisor=hypervisor)
     if obstacle and choice not in (AcceleratorChoice.AUTO, AcceleratorChoice.TCG):
         other = f", or: {obstacle.remedy}" if obstacle.remedy else ""
         raise MachineError(

@@ -22,7 +22,10 @@ _KVM_GET_API_VERSION = 0xAE00
 _KVM_CREATE_VM = 0xAE01
 _KVM_API_VERSION = 12
 _PROBE_TIMEOUT_S = 10
-_MAC_FACTS = ("kern.hv_support", "hw.optional.arm.FEAT_SME")
+_MAC_FACTS = ("kern.hv_support", "hw.optional.arm.FEAT_SME", "machdep.cpu.brand_string")
+# What /proc/cpuinfo calls the CPU on x86, Arm (in numbers), POWER and RISC-V.
+_CPU_NAMES = ("model name", "CPU implementer", "CPU variant", "CPU part", "cpu", "uarch")
+_CPUINFO = "/proc/cpuinfo"
 
 _ENABLE_VIRTUALIZATION = (
     "enable virtualization in this host's firmware, or nested virtualization if the host is a virtual machine; "
@@ -97,12 +100,16 @@ def probe_hardware(host: Host, qemu: QemuFacts) -> HardwareSupport:
     """
     match host.os:
         case HostOS.LINUX:
-            return HardwareSupport(accelerator=host.os.traits.accelerator, obstacle=_kvm_obstacle(host.machine))
+            return HardwareSupport(
+                accelerator=host.os.traits.accelerator,
+                obstacle=_kvm_obstacle(host.machine),
+                cpu_name=cpu_name(_read_text(_CPUINFO)),
+            )
         case HostOS.MACOS:
             return hvf_support(_probe_mac(qemu), qemu, host)
 
 
-def _kvm_obstacle(machine: str, device: str = "/dev/kvm", cpuinfo: str = "/proc/cpuinfo") -> Obstacle | None:
+def _kvm_obstacle(machine: str, device: str = "/dev/kvm", cpuinfo: str = _CPUINFO) -> Obstacle | None:
     try:
         descriptor = os.open(device, os.O_RDWR | os.O_CLOEXEC)
     except OSError as error:
@@ -152,6 +159,16 @@ def has_virtualization_flag(cpuinfo: str) -> bool:
     """Return whether the text of /proc/cpuinfo shows an x86 CPU with Intel's or AMD's virtualization."""
     flags = [line for line in cpuinfo.splitlines() if line.startswith("flags")]
     return any(flag in line.split() for line in flags for flag in ("vmx", "svm"))
+
+
+def cpu_name(cpuinfo: str) -> str | None:
+    """Return the name of the first CPU in the text of /proc/cpuinfo, or None if it has none (pure)."""
+    found: dict[str, str] = {}
+    for line in cpuinfo.splitlines():
+        key, _, value = line.partition(":")
+        if key.strip() in _CPU_NAMES and value.strip():
+            found.setdefault(key.strip(), value.strip())
+    return " ".join(found.values()) or None
 
 
 def _read_text(path: str) -> str:

@@ -138,6 +138,8 @@ def _hardware(fields: Fields) -> Hardware:
         machine_type=fields.optional_text("machine_type"),
         accelerator=fields.member("accelerator", Accelerator),
         cpu=fields.text("cpu"),
+        # Older programs did not write it.
+        host_cpu=fields.optional_text("host_cpu") if "host_cpu" in fields else None,
         first_boot=fields.flag("first_boot"),
         rekey=fields.flag("rekey"),
         folder_slots=fields.number("folder_slots", minimum=0),

@@ -127,6 +127,7 @@ def new_hardware(record: MachineRecord, acceleration: Acceleration, shares: Sequ
     return Hardware(
         accelerator=acceleration.accelerator,
         cpu=acceleration.cpu,
+        host_cpu=acceleration.host_cpu,
         first_boot=not record.guest.provisioned,
         rekey=record.pending.rekey,
         folder_slots=len(shares),

@@ -21,9 +21,11 @@ def usable_suspension(name: str, paths: MachinePaths, acceleration: Acceleration
         if suspension is None:
             return None
         _check_accelerator(suspension, acceleration)
+        _check_cpu(suspension, acceleration)
         _check_disk(suspension, paths)
     except MachineError as error:
-        raise MachineError(f'unable to resume "{name}": {error.message}', hint=give_up_hint(name)) from error
+        hint = f"{error.hint}; {give_up_hint(name)}" if error.hint else give_up_hint(name)
+        raise MachineError(f'unable to resume "{name}": {error.message}', hint=hint) from error
     return suspension
 
 
@@ -43,6 +45,20 @@ def _check_accelerator(suspension: Suspension, acceleration: Acceleration) -> No
         return
     reason = f": {acceleration.obstacle.reason}" if acceleration.obstacle else ""
     raise MachineError(f"its memory was saved under {then}, which cannot be used now{reason}")
+
+
+def _check_cpu(suspension: Suspension, acceleration: Acceleration) -> None:
+    """Check that an accelerated guest finds the CPU on which it ran, as far as both are known.
+
+    Raises:
+        MachineError: this host has another CPU.
+    """
+    then, now = suspension.hardware.host_cpu, acceleration.host_cpu
+    if then is not None and now is not None and then != now:
+        raise MachineError(
+            f"its memory was saved on another CPU ({then}) than this host has ({now})",
+            hint="a host with that CPU can load it",
+        )
 
 
 def _check_disk(suspension: Suspension, paths: MachinePaths) -> None:

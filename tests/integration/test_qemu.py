@@ -235,7 +235,8 @@ def test_qemu_tells_what_it_is(arch: Arch) -> None:
 
 
 MAC_TOOLS = {
-    "sysctl": 'case $2 in kern.hv_support) echo 1;; *) echo "unknown oid $2" >&2; exit 1;; esac',
+    "sysctl": "case $2 in kern.hv_support) echo 1;; "
+    'machdep.cpu.brand_string) echo Apple M9;; *) echo "unknown oid $2" >&2; exit 1;; esac',
     "codesign": 'echo "$@" >"$0.asked"; echo "$5: code object is not signed at all" >&2; exit 1',
 }
 
@@ -254,7 +255,7 @@ def test_macs_tools_are_asked_about_the_qemu_itself(tmp_path: Path, monkeypatch:
     assert found.accelerator is Accelerator.HVF
     assert found.obstacle is not None
     assert found.obstacle.reason == f"{link} is not signed with the entitlement com.apple.security.hypervisor"
-    assert not found.has_sme
+    assert (found.has_sme, found.cpu_name) == (False, "Apple M9")
     assert (tmp_path / "codesign.asked").read_text() == f"--display --entitlements - --xml {tmp_path / 'cellar'}\n"
     (tmp_path / "codesign").unlink()
     assert probe_hardware(mac, make_qemu(os.fspath(link))).obstacle is None

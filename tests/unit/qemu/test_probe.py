@@ -12,7 +12,14 @@ from machine.errors import MachineError
 from machine.model.arch import Arch
 from machine.model.host import Host, HostOS, Installer
 from machine.model.obstacle import Obstacle
-from machine.qemu.probe import _kvm_obstacle, find_qemu, has_virtualization_flag, parse_entitlements, parse_listing
+from machine.qemu.probe import (
+    _kvm_obstacle,
+    cpu_name,
+    find_qemu,
+    has_virtualization_flag,
+    parse_entitlements,
+    parse_listing,
+)
 from machine.runner import Completed
 from tests.support.builders import make_host
 
@@ -29,6 +36,20 @@ from tests.support.builders import make_host
 )
 def test_virtualization_flag_is_a_whole_word_of_the_flags(cpuinfo: str, found: bool) -> None:
     assert has_virtualization_flag(cpuinfo) is found
+
+
+@pytest.mark.parametrize(
+    ("cpuinfo", "name"),
+    [
+        ("processor\t: 0\nmodel\t\t: 85\nmodel name\t: Xeon 8\n\nprocessor\t: 1\nmodel name\t: Xeon 8\n", "Xeon 8"),
+        ("processor\t: 0\nCPU implementer\t: 0x41\nCPU variant\t: 0x3\nCPU part\t: 0xd0c\n", "0x41 0x3 0xd0c"),
+        ("processor\t: 0\ncpu\t\t: POWER9, altivec supported\n", "POWER9, altivec supported"),
+        ("model name\t:\n", None),
+        ("", None),
+    ],
+)
+def test_name_of_the_cpu_is_that_of_the_first(cpuinfo: str, name: str | None) -> None:
+    assert cpu_name(cpuinfo) == name
 
 
 def test_missing_kvm_device_is_an_obstacle_with_its_reason(tmp_path: Path) -> None:

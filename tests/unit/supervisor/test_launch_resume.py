@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -93,9 +94,30 @@ def test_memory_that_fits(hardware: Hardware, acceleration: Acceleration, paths:
     assert usable_suspension("box", paths, acceleration) == suspension
 
 
+@pytest.mark.parametrize(
+    ("hardware", "then", "now"),
+    [(KVM, None, "Xeon 8"), (KVM, "Xeon 8", None), (KVM, "Xeon 8", "Xeon 8"), (TCG, None, "Xeon 8")],
+)
+def test_memory_fits_the_cpu_that_it_was_saved_on_or_one_unknown(
+    hardware: Hardware, then: str | None, now: str | None, paths: MachinePaths
+) -> None:
+    suspension = suspend(paths, replace(hardware, host_cpu=then))
+    assert usable_suspension("box", paths, replace(BY_KVM, host_cpu=now)) == suspension
+
+
+def test_memory_that_an_older_program_has_saved_fits_any_cpu(paths: MachinePaths) -> None:
+    suspension = suspend(paths)
+    document = json.loads(paths.suspension.read_bytes())
+    del document["hardware"]["host_cpu"]
+    paths.suspension.write_text(json.dumps(document))
+    assert usable_suspension("box", paths, replace(BY_KVM, host_cpu="Xeon 8")) == suspension
+
+
 def test_memory_that_does_not_fit(paths: MachinePaths, golden: Golden) -> None:
     suspension = suspend(paths)
     told = [refusal(paths, BY_TCG)]
+    suspend(paths, replace(KVM, host_cpu="Xeon 8"))
+    told.append(refusal(paths, replace(BY_KVM, host_cpu="EPYC 9")))
     paths.disk.write_bytes(b"written by somebody")
     told.append(refusal(paths, BY_KVM))
     paths.disk.unlink()
