@@ -49,15 +49,19 @@ class Commands:
             return replace(state, state=State.STARTING, reason=None)
         return state
 
+    @property
+    def is_first_boot(self) -> bool:
+        """Whether the guest has not completed its first boot."""
+        return not self._record.current.guest.provisioned and not self._life.current.was_up
+
     def stop(self, *, at_once: bool) -> None:
         """Begin to stop the machine. With `at_once`, do not shut the guest down first.
 
         A first boot is always ended at once, because the next start repeats the first boot on a new disk.
         """
-        disposable = not self._record.current.guest.provisioned and not self._life.current.was_up
-        if disposable:
+        if self.is_first_boot:
             self._stopping.notice("The first boot was not complete, so the next start will repeat it")
-        self._life.post(StopRequested(at_once=at_once or disposable))
+        self._life.post(StopRequested(at_once=at_once or self.is_first_boot))
 
     def suspend(self, *, if_idle: bool = False) -> None:
         """Begin to suspend the machine, unless this has begun. With `if_idle`, it runs on if a client comes meanwhile.
@@ -68,6 +72,11 @@ class Commands:
         state, life = self.state, self._life.current
         if life.suspending:
             return
+        if state.state in (State.STARTING, State.DEGRADED) and self.is_first_boot:
+            raise MachineError(
+                "a first boot cannot be suspended",
+                hint=f"wait until it is complete: machine wait --for running {self._record.current.name}",
+            )
         if state.state not in (State.RUNNING, State.DEGRADED) or not life.phase.is_after_ssh:
             raise MachineError(f"it is {state.state}{f' ({state.reason})' if state.reason else ''}")
         self._life.post(SuspendRequested(if_idle=if_idle))

@@ -216,3 +216,21 @@ def test_stop_waits_for_every_guest_but_one_that_is_made_anew(
     assert box.next_event() == StopRequested(at_once=at_once or is_disposable)
     notice = {"notice": "The first boot was not complete, so the next start will repeat it"}
     assert box.told == ([notice] if is_disposable else [])
+
+
+@pytest.mark.parametrize(
+    ("life", "guest", "told"),
+    [
+        (
+            Life(),
+            GuestFacts(),
+            "a first boot cannot be suspended; wait until it is complete: machine wait --for running box",
+        ),
+        (Life(), BOOTED, "it is starting"),
+        (replace(UP, pause=PauseCause.REQUESTED), BOOTED, "it is paused"),
+    ],
+)
+def test_suspend_is_refused_with_the_reason(tmp_path: Path, life: Life, guest: GuestFacts, told: str) -> None:
+    with pytest.raises(MachineError) as refused:
+        make_box(tmp_path, life=life, guest=guest).commands.suspend()
+    assert refused.value.line == told
