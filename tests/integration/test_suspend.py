@@ -29,6 +29,8 @@ from tests.support.waiting import wait_until
 from tests.support.world import World
 
 CANNOT_MOUNT = 77
+# For a start on a busy host.
+_START_S = 120
 
 
 # QEMU
@@ -176,7 +178,7 @@ def test_memory_that_cannot_be_loaded_is_kept_until_the_user_gives_it_up(suspend
     assert suspended.machine("start", "box").status == 125
     assert suspended.state("box") == ("suspended", "")
     with suspended.popen("start", "--cold", "box") as process:
-        wait_until(lambda: suspended.state("box")[0] == "starting")
+        wait_until(lambda: suspended.state("box")[0] == "starting", timeout_s=_START_S)
         assert not (directory / "memory.state").exists()
         suspended.must("kill", "box")
         process.communicate(timeout=WAIT_S)
@@ -208,7 +210,7 @@ def save_memory(world: World, name: str, memory_mib: int) -> MachinePaths:
             return replace(hardware, machine_type=await memory.machine_type(client))
 
     with world.popen("start", name, MACHINE_ACCEL="tcg") as process:
-        wait_until(lambda: listens(paths.qmp_tools_socket), "QEMU")
+        wait_until(lambda: listens(paths.qmp_tools_socket), "QEMU", timeout_s=_START_S)
         hardware = asyncio.run(save())
         world.must("kill", name)
         process.communicate(timeout=WAIT_S)
@@ -241,7 +243,7 @@ def test_memory_that_is_truncated_or_another_machines_or_of_another_qemu_is_kept
     (liar / "qemu-system-x86_64").chmod(0o755)
     check_refused(f"{liar}/qemu-system-x86_64: unsupported machine type", PATH=f"{liar}:{box.path}")
     with box.popen("start", "box", MACHINE_ACCEL="tcg") as process:
-        wait_until(lambda: not paths.memory.exists(), "QEMU has loaded the memory")
+        wait_until(lambda: not paths.memory.exists(), "QEMU has loaded the memory", timeout_s=_START_S)
         box.must("kill", "box")
         process.communicate(timeout=WAIT_S)
 
