@@ -1,4 +1,4 @@
-"""A build hook that generates man pages and completion scripts for the wheel."""
+"""Build hooks: one generates man pages and completion scripts for the wheel, one the README that goes with it."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+from hatchling.metadata.plugin.interface import MetadataHookInterface
 
 _COMPLETIONS = {
     "bash": "share/bash-completion/completions/{}",
@@ -36,6 +37,18 @@ class SharedData(BuildHookInterface):  # type: ignore[type-arg]  # generic to ty
     def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:  # noqa: ARG002
         if version != "editable":
             shutil.rmtree(self._directory)
+
+
+class Readme(MetadataHookInterface):
+    """The hook of the package's description, which hatchling finds by its base class, too."""
+
+    def update(self, metadata: dict[str, Any]) -> None:
+        sys.path.insert(0, self.root)
+        from machine import DOCUMENTATION
+        from scripts.readme import absolute
+
+        text = absolute((Path(self.root) / "README.md").read_text(encoding="utf-8"), DOCUMENTATION)
+        metadata["readme"] = {"content-type": "text/markdown", "text": text}
 
 
 def _manual() -> dict[str, str]:

@@ -11,6 +11,8 @@ from types import MappingProxyType
 
 import click
 
+from machine import DOCUMENTATION
+
 _PACKAGE = "boot2podman"
 _SECTION = "1"
 
@@ -222,4 +224,4 @@ def _of_the_program() -> Iterator[str]:
 def _see_also(topic: Topic) -> str:
     parent = ["-".join(topic.names[:-1])] if len(topic.names) > 1 else []
     own = [f"\\fB{escaped(name)}\\fP({_SECTION})" for name in (*parent, *(child.page for child in topic.children))]
-    return ", ".join([*own, "\\fBpodman\\fP(1)"])
+    return ", ".join([*own, "\\fBpodman\\fP(1)"]) + f"\n.PP\n{escaped(DOCUMENTATION)}"

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import click
 
-from machine import __version__
+from machine import DOCUMENTATION, __version__
 from machine.cli.flags import Group, log_to_stderr
 from machine.errors import EXIT_ERROR, EXIT_INTERRUPTED, MachineError, evidence_of, line_of
 
@@ -132,7 +132,7 @@ _SETTINGS = {"help_option_names": ["-h", "--help"], "terminal_width": 78}
 _STDERR = 2
 
 
-@click.command(cls=LazyGroup, context_settings=_SETTINGS)
+@click.command(cls=LazyGroup, context_settings=_SETTINGS, epilog=f"Documentation: {DOCUMENTATION}")
 @click.version_option(__version__, prog_name="machine")
 @click.option("-v", "--verbose", count=True, help="Log what is being done; -vv also logs every program that is run.")
 # Podman's global options say where its service is. They have no effect on machines.

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from machine import lock
 from machine.control import Command
-from machine.errors import BadInputError, MachineError, NotFoundError, Page
+from machine.errors import BadInputError, MachineError, NotFoundError
 from machine.model.config import MachineConfig
 from machine.model.host import HostOS
 from machine.model.ports import (
@@ -32,7 +32,7 @@ from machine.ops.shared.context import Context
 from machine.ops.shared.live_change import change_machine
 from machine.ops.shared.state import machine_state
 from machine.ops.wake import wake
-from machine.ports.holder import listen_problem
+from machine.ports.holder import check_can_listen
 from machine.ports.listing import Listed, decode
 from machine.ports.table import Table
 from machine.report import Reporter
@@ -72,8 +72,7 @@ def add_port(name: str, text: str, context: Context, report: Reporter) -> None:
 
     def edit(record: MachineRecord) -> MachineRecord:
         changed = record.config.with_forward(forward)
-        if reason := listen_problem(forward.endpoint):
-            raise MachineError(reason, page=Page.PORTS)
+        check_can_listen(forward.endpoint)
         return replace(record, config=changed)
 
     wake(name, context, report)

@@ -10,7 +10,7 @@ import socket
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from machine.errors import reason_of
+from machine.errors import MachineError, Page, reason_of
 from machine.model.host import HostOS
 from machine.model.ports import EVERY, Endpoint, Protocol, SocketPath
 from machine.sockets import accepts
@@ -26,10 +26,15 @@ _SYSCTL = "net.ipv4.ip_unprivileged_port_start"
 _MACHINE = re.compile(r"(?:guest|HostKeyAlias)=machine-([^,\0]+)")
 
 
-def listen_problem(endpoint: Endpoint | SocketPath) -> str | None:
-    """If the host cannot listen at `endpoint`, return why, and what to do about it. If it can, return None."""
+def check_can_listen(endpoint: Endpoint | SocketPath) -> None:
+    """Check that the host can listen at `endpoint`.
+
+    Raises:
+        MachineError: it cannot. The error says why, and what to do about it.
+    """
     if isinstance(endpoint, SocketPath):
-        return _path_problem(Path(endpoint.path))
+        _check_path(Path(endpoint.path))
+        return
     kind = socket.SOCK_STREAM if endpoint.protocol is Protocol.TCP else socket.SOCK_DGRAM
     family = socket.AF_INET6 if endpoint.is_ipv6 else socket.AF_INET
     try:
@@ -42,10 +47,9 @@ def listen_problem(endpoint: Endpoint | SocketPath) -> str | None:
             if kind == socket.SOCK_STREAM:
                 probe.listen()
     except OSError as error:
-        return f"cannot publish {endpoint}: {_explain(endpoint, error)}"
+        raise _refusal(endpoint, error) from error
     if kind == socket.SOCK_STREAM and accepts(endpoint.address, endpoint.port):
-        return f"cannot publish {endpoint}: {_taken(endpoint)}"
-    return None
+        raise _taken(endpoint)
 
 
 def host_has_ipv6() -> bool:
@@ -58,7 +62,7 @@ def host_has_ipv6() -> bool:
     return True
 
 
-def _path_problem(path: Path) -> str | None:
+def _check_path(path: Path) -> None:
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
             probe.settimeout(_CONNECT_S)
@@ -73,7 +77,8 @@ def _path_problem(path: Path) -> str | None:
         reason = reason_of(error)
     else:
         reason = "another program listens there; choose another path"
-    return None if reason is None else f"cannot publish {path}: {reason}"
+    if reason is not None:
+        raise MachineError(f"cannot publish {path}: {reason}", page=Page.PORTS)
 
 
 def _directory_problem(directory: Path) -> str | None:
@@ -84,22 +89,24 @@ def _directory_problem(directory: Path) -> str | None:
     return None
 
 
-def _explain(endpoint: Endpoint, error: OSError) -> str:
+def _refusal(endpoint: Endpoint, error: OSError) -> MachineError:
     match error.errno:
         case errno.EADDRINUSE:
             return _taken(endpoint)
         case errno.EACCES | errno.EPERM:
-            return _forbidden(endpoint, current_os())
+            reason = _forbidden(endpoint, current_os())
         case errno.EADDRNOTAVAIL:
-            return "this host does not have that address; choose another address, or leave it out"
+            reason = "this host does not have that address; choose another address, or leave it out"
         case _:
-            return reason_of(error)
+            reason = reason_of(error)
+    return MachineError(f"cannot publish {endpoint}: {reason}", page=Page.PORTS)
 
 
-def _taken(endpoint: Endpoint) -> str:
+def _taken(endpoint: Endpoint) -> MachineError:
     holder = find_holder(endpoint)
     by = f" by {holder}" if holder else ""
-    return f"the port is taken{by}; choose another host port"
+    reason = f"the port is taken{by}; choose another host port"
+    return MachineError(f"cannot publish {endpoint}: {reason}", page=Page.PORT_TAKEN)
 
 
 def _forbidden(endpoint: Endpoint, host_os: HostOS) -> str:

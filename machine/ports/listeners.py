@@ -12,7 +12,7 @@ from machine.errors import MachineError
 from machine.model.ports import Driver, Endpoint, PortState, PortStatus, SocketPath
 from machine.model.ports import Protocol as Transport
 from machine.ports.drivers import Drivers, remove_socket
-from machine.ports.holder import listen_problem
+from machine.ports.holder import check_can_listen
 from machine.ports.table import Binding
 
 log = logging.getLogger(__name__)
@@ -157,8 +157,8 @@ class Listeners:
             if binding.driver not in self._up:
                 return
             await self._predecessor.release(binding.endpoint)
-        elif reason := await asyncio.to_thread(listen_problem, binding.endpoint):
-            raise MachineError(reason)
+        else:
+            await asyncio.to_thread(check_can_listen, binding.endpoint)
         if binding.driver not in self._up:
             return
         try:

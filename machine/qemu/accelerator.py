@@ -187,7 +187,9 @@ def choose_accelerator(
     if obstacle and choice not in (AcceleratorChoice.AUTO, AcceleratorChoice.TCG):
         other = f", or: {obstacle.remedy}" if obstacle.remedy else ""
         raise MachineError(
-            f"cannot use {choice} for this machine: {obstacle.reason}", hint=f"use --accel auto or tcg{other}"
+            f"cannot use {choice} for this machine: {obstacle.reason}",
+            hint=f"use --accel auto or tcg{other}",
+            page=Page.KVM if choice is AcceleratorChoice.KVM else None,
         )
     if Accelerator.TCG not in qemu.accelerators:
         reason = f", and {obstacle.reason}" if obstacle and choice is AcceleratorChoice.AUTO else ""

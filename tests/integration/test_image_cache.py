@@ -92,7 +92,9 @@ def test_promise_for_a_local_file_is_checked(world: World, images: Images) -> No
     world.init("one", images.xz)
     refused = world.machine("image", "pull", images.gz, "--image-sha256", sha256(images.xz))
     promise = f"sha256 {sha256(images.gz)} instead of {sha256(images.xz)}"
-    assert refused.stderr == f"Error: {images.gz} is not the expected file: {promise}\n"
+    assert refused.stderr == (
+        f"Error: {images.gz} is not the expected file: {promise}\n  see the documentation: troubleshooting#checksum\n"
+    )
 
 
 def test_file_that_has_not_changed_is_not_read_again(world: World, images: Images, tmp_path: Path) -> None:

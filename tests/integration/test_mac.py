@@ -22,8 +22,9 @@ from tests.support.world import COMMAND_S, World
 # Says whether the port that another program listens on is free for another address, and for the same address.
 _TWO_LISTENERS = """
 import socket, sys
+from machine.errors import MachineError, Page
 from machine.model.ports import Endpoint, Protocol
-from machine.ports.holder import listen_problem
+from machine.ports.holder import check_can_listen
 
 def listen(address, port):
     try:
@@ -35,8 +36,12 @@ def listen(address, port):
 taken, wanted = sys.argv[1:]
 other = socket.create_server((taken, 0))
 port = other.getsockname()[1]
-problem = listen_problem(Endpoint(protocol=Protocol.TCP, address=wanted, port=port))
-print(listen(wanted, port), listen(taken, port), "the port is taken" in (problem or ""))
+page = None
+try:
+    check_can_listen(Endpoint(protocol=Protocol.TCP, address=wanted, port=port))
+except MachineError as error:
+    page = error.page
+print(listen(wanted, port), listen(taken, port), page is Page.PORT_TAKEN)
 """
 
 

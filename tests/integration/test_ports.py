@@ -156,6 +156,7 @@ def test_users_own_forwards_are_kept(world: World, images: Images) -> None:
         assert taken.status == 125
         assert f"box already forwards *:{other}/udp" not in taken.stderr
         assert f"cannot publish 127.0.0.1:{other}/udp: the port is taken by machine box; choose" in taken.stderr
+        assert taken.stderr.endswith("\n  see the documentation: troubleshooting#port-taken\n")
         assert world.machine("port", "rm", "box", f"{port}/udp").status == 0
         assert not listens(port, socket.SOCK_DGRAM)
         world.machine("stop", "box")

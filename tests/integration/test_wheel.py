@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from machine import DOCUMENTATION
 from machine.cli.main import ALIASES, COMMANDS
 from tests.support.builders import make_record, make_roots, save_machine
 from tests.support.world import world_environment
@@ -63,7 +64,15 @@ def test_both_programs_run_from_the_wheel(prefix: Path) -> None:
     assert call(prefix / "bin" / "python", "-c", code, cwd=prefix).startswith(str(prefix))
 
 
-@pytest.mark.linux("to imitate a Mac loads many modules")
+def test_metadata_lead_to_the_documentation_from_outside_the_checkout(prefix: Path) -> None:
+    (path,) = prefix.glob("lib/python*/site-packages/boot2podman-*.dist-info/METADATA")
+    text = path.read_text()
+    assert f"Project-URL: Documentation, {DOCUMENTATION}\n" in text
+    assert "Description-Content-Type: text/markdown\n" in text
+    assert f"]({DOCUMENTATION}images/overview.svg)" in text
+    assert not re.search(r"\]\((?!https?://|#)", text)
+
+
 @pytest.mark.linux("to imitate a Mac loads many modules")
 def test_build_needs_nothing_but_click() -> None:
     code = """

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from machine import __version__
+from machine import DOCUMENTATION, __version__
 from machine.cli.main import COMMANDS
 from scripts.release_notes import notes_of, problem_with
 
@@ -47,6 +47,12 @@ def test_changelog_names_commands_that_exist() -> None:
     named = re.findall(r"`machine ([a-z-]+)", text_of("CHANGELOG.md"))
     assert named
     assert set(named) <= {*COMMANDS, "ls"}
+
+
+def test_documentation_has_one_place() -> None:
+    assert tomllib.loads(text_of("pyproject.toml"))["project"]["urls"]["Documentation"] == DOCUMENTATION
+    for name in ("Formula/boot2podman.rb", "CONTRIBUTING.md"):
+        assert set(re.findall(r"https://\w+\.github\.io[^\s\">]*", text_of(name))) == {DOCUMENTATION}
 
 
 @pytest.mark.parametrize("workflow", WORKFLOWS, ids=names_of_workflows)

@@ -65,7 +65,8 @@ def naming_source_of(setting: EffectiveSetting) -> Iterator[None]:
     except BadInputError as error:
         if setting.origin in (COMMAND_LINE, BUILT_IN):
             raise
-        raise BadInputError(error.message, hint=f'the value of "{setting.key}" comes from {setting.origin}') from error
+        hint = f'the value of "{setting.key}" comes from {setting.origin}'
+        raise BadInputError(error.message, hint=hint, page=error.page) from error
 
 
 def check_values(values: Mapping[str, Value], context: Context, *, source: Path | None = None) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import assert_never
 
-from machine.errors import BadInputError, MachineError
+from machine.errors import BadInputError, MachineError, Page
 from machine.files import sha256_of
 from machine.image.base import BaseImage
 from machine.image.cache import ImageCache
@@ -129,7 +129,7 @@ def _check_file(path: Path, sha256: str) -> None:
     check_readable(path)
     found = sha256_of(path)
     if found != sha256:
-        raise MachineError(f"{path} is not the expected file: sha256 {found} instead of {sha256}")
+        raise MachineError(f"{path} is not the expected file: sha256 {found} instead of {sha256}", page=Page.CHECKSUM)
 
 
 def parse_arch(text: str) -> Arch:

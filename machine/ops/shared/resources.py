@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from machine.errors import BadInputError
+from machine.errors import BadInputError, Page
 from machine.model.arch import Arch
 from machine.model.config import MAX_DISK_GIB, MIN_MEMORY_MIB, Resources
 from machine.model.host import Host
@@ -37,7 +37,9 @@ def checked_memory(memory: int, host: Host) -> int:
     """
     if memory > host.memory_mib:
         raise BadInputError(
-            f"requested amount of memory ({memory} MB) greater than total system memory ({host.memory_mib} MB)"
+            f"requested amount of memory ({memory} MB) greater than total system memory ({host.memory_mib} MB)",
+            hint="choose less memory",
+            page=Page.MEMORY,
         )
     if memory < MIN_MEMORY_MIB:
         raise BadInputError(f"requested amount of memory ({memory} MB) must be at least {MIN_MEMORY_MIB} MB")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from machine.errors import BadInputError, MachineError
+from machine.errors import BadInputError, MachineError, Page
 from machine.model.arch import Arch
 from machine.model.config import Resources
 from machine.model.folders import Folder
@@ -23,6 +23,7 @@ from machine.ops.start import hidden_marker
 from tests.support.builders import make_base, make_host
 
 HOST = make_host(cpus=4, memory_mib=8192)
+TOO_MUCH = "greater than total system memory"
 
 
 def chosen(host: Host, asked: dict[str, int], origin: str = COMMAND_LINE) -> dict[str, EffectiveSetting]:
@@ -54,7 +55,10 @@ def test_resources_are_what_was_asked_for_or_the_defaults(
         ({"cpus": 5}, "requested number of CPUs (5) greater than number of host CPUs (4)"),
         ({"cpus": 0}, "requested number of CPUs (0) must be at least 1"),
         ({"cpus": -2}, "requested number of CPUs (-2) must be at least 1"),
-        ({"memory": 8193}, "requested amount of memory (8193 MB) greater than total system memory (8192 MB)"),
+        (
+            {"memory": 8193},
+            f"requested amount of memory (8193 MB) {TOO_MUCH} (8192 MB); choose less memory",
+        ),
         ({"memory": 511}, "requested amount of memory (511 MB) must be at least 512 MB"),
         ({"disk_size": 0}, "requested disk size (0 GB) must be between 1 and 2097152 GB"),
     ],
@@ -69,7 +73,8 @@ def test_default_memory_is_refused_on_a_host_that_has_less() -> None:
     host = make_host(memory_mib=1024)
     with pytest.raises(BadInputError) as caught:
         check_resources(chosen(host, {}), host)
-    assert caught.value.line == "requested amount of memory (2048 MB) greater than total system memory (1024 MB)"
+    assert caught.value.line == (f"requested amount of memory (2048 MB) {TOO_MUCH} (1024 MB); choose less memory")
+    assert caught.value.page is Page.MEMORY
 
 
 def test_resources_from_a_file_that_cannot_be_had_are_told_with_the_file() -> None:

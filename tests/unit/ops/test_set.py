@@ -15,6 +15,7 @@ from machine.ops.set import SetRequest, change_record, plan_changes
 from tests.support.builders import make_config, make_host, make_record
 
 HOST = make_host(cpus=4, memory_mib=8192)
+TOO_MUCH = "greater than total system memory"
 
 
 @pytest.mark.parametrize(
@@ -68,7 +69,10 @@ def test_guest_that_was_not_told_yet_still_has_to_be() -> None:
     [
         ({"cpus": 5}, "requested number of CPUs (5) greater than number of host CPUs (4)"),
         ({"cpus": 0}, "requested number of CPUs (0) must be at least 1"),
-        ({"memory_mib": 8193}, "requested amount of memory (8193 MB) greater than total system memory (8192 MB)"),
+        (
+            {"memory_mib": 8193},
+            f"requested amount of memory (8193 MB) {TOO_MUCH} (8192 MB); choose less memory",
+        ),
         ({"memory_mib": 511}, "requested amount of memory (511 MB) must be at least 512 MB"),
         ({"disk_gib": 100}, "new disk size must be larger than 100 GB"),
         ({"disk_gib": -1}, "new disk size must be larger than 100 GB"),

@@ -12,6 +12,7 @@ from typing import NoReturn
 import psutil
 import pytest
 
+from machine.errors import MachineError, Page
 from machine.model.ports import (
     Driver,
     Endpoint,
@@ -25,10 +26,19 @@ from machine.model.ports import (
     parse_host,
 )
 from machine.ports.drivers import hostfwd, ssh_ends
-from machine.ports.holder import find_holder, listen_problem, listening_pids
+from machine.ports.holder import check_can_listen, find_holder, listening_pids
 from machine.ports.table import Binding, Table, bindings
 
 SLIRP, SSH = Driver.SLIRP, Driver.SSH
+
+
+def listen_problem(endpoint: Endpoint | SocketPath) -> str | None:
+    """Why the host cannot listen at `endpoint`, or None if it can."""
+    try:
+        check_can_listen(endpoint)
+    except MachineError as error:
+        return error.line
+    return None
 
 
 def forward(address: str, port: int = 8080, protocol: Protocol = Protocol.TCP) -> Forward:
@@ -146,10 +156,12 @@ def test_port_that_is_taken_is_told_with_its_holder(protocol: Protocol) -> None:
         assert holder
         assert find_holder(replace(endpoint, address="")) == holder
         assert holder.endswith(f"(pid {os.getpid()})")
-        assert listen_problem(endpoint) == (
-            f"cannot publish {endpoint}: the port is taken by {holder}; choose another host port"
-        )
-    assert listen_problem(endpoint) is None
+        with pytest.raises(MachineError) as caught:
+            check_can_listen(endpoint)
+        reason = f"the port is taken by {holder}; choose another host port"
+        assert caught.value.line == f"cannot publish {endpoint}: {reason}"
+        assert caught.value.page is Page.PORT_TAKEN
+    check_can_listen(endpoint)
     assert find_holder(endpoint) is None
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from machine.errors import MachineError
+from machine.errors import MachineError, Page
 from machine.model.arch import Arch
 from machine.model.host import Accelerator, AcceleratorChoice, Host, HostOS, Installer
 from machine.model.obstacle import Obstacle
@@ -140,6 +140,7 @@ def test_qemu_without_the_accelerator_leaves_the_guest_emulated_and_says_so() ->
         "cannot use kvm for this machine: /opt/qemu was built without kvm; "
         "use --accel auto or tcg, or: install a QEMU that has kvm"
     )
+    assert caught.value.page is Page.KVM
 
 
 def test_qemu_without_tcg_is_told_where_nothing_else_can_run_the_guest() -> None:
@@ -249,6 +250,7 @@ def test_hvf_that_was_asked_for_by_name_tells_its_remedy() -> None:
         "cannot use hvf for this machine: /q is not signed with the entitlement com.apple.security.hypervisor; "
         "use --accel auto or tcg, or: brew reinstall qemu"
     )
+    assert caught.value.page is None
 
 
 @pytest.mark.parametrize(("answer", "cpu"), [("1", "max"), ("0", "host"), (None, "host")])

@@ -71,6 +71,8 @@ Which one.  [default: sharp]
 Show this message and exit.
 .SH SEE ALSO
 \fBtool\fP(1), \fBpodman\fP(1)
+.PP
+https://boot2podman.github.io/
 """
 
 
@@ -82,7 +84,9 @@ def test_page_of_a_group_has_its_commands_and_examples() -> None:
     page = pages(SLICING, "1.2", DAY)["tool.1"]
     assert ".SH COMMANDS\n.TP\n\\fBtool cut\\fP\nCut it\n" in page
     assert ".SH EXAMPLES\n.nf\ntool cut a\ntool cut b\n.fi\n" in page
-    assert page.endswith(".SH SEE ALSO\n\\fBtool\\-cut\\fP(1), \\fBpodman\\fP(1)\n")
+    assert page.endswith(
+        ".SH SEE ALSO\n\\fBtool\\-cut\\fP(1), \\fBpodman\\fP(1)\n.PP\nhttps://boot2podman.github.io/\n"
+    )
 
 
 def test_sections_title_the_commands_of_the_page() -> None:
