@@ -30,7 +30,7 @@ def test_machines_file_makes_and_starts_them(world: World, host: RemoteHost) -> 
     again = world.run(machine_program(), "up", *both)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert (rows(again), again.stderr) == ([f"{name} running unchanged" for name in both], "")
-    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime <= 1  # no wait: it asks no host
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime <= 1
     world.must("rm", "--force", "farther")
     plan = world.must("up", "--dry-run")
     assert rows(plan) == ["far running nothing", "farther - make and start", "near - make and start"]
