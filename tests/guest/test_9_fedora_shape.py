@@ -58,6 +58,12 @@ def test_folders_are_in_new_directories_of_the_root_directory(world: World, shap
     assert ssh(world, script) == "i\n"
 
 
+def test_policy_of_selinux_is_enforced(world: World, shape: str) -> None:
+    assert (
+        ssh(world, "cat /sys/fs/selinux/enforce; id -Z") == "1unconfined_u:unconfined_r:unconfined_t:s0-s0:c0.c1023\n"
+    )
+
+
 def test_user_is_served_as_by_podmans_own_image(world: World, shape: str) -> None:
     assert answers(world, shape)
     assert answers(world, f"{shape}-root")
