@@ -245,7 +245,6 @@ def test_source_is_resolved_once_and_its_target_stays_as_written(world: World, i
     assert shared(world) == [(f"{tmp_path}/real", "/a"), (f"{tmp_path}", "/b"), (f"{tmp_path}/real", "/c")]
 
 
-@pytest.mark.linux("a Mac shares other folders by default")
 def test_folder_over_the_guests_policy_is_told_once(world: World, images: Images, tmp_path: Path) -> None:
     volume = f"{tmp_path}:/etc/containers"
     told = (
@@ -259,6 +258,7 @@ def test_folder_over_the_guests_policy_is_told_once(world: World, images: Images
     assert world.must("set", "--cpus", "2", "box").stderr == ""
 
 
+@pytest.mark.linux("a Mac shares other folders by default")
 def test_home_that_is_a_link_is_shared_by_default_at_its_own_path(world: World, images: Images, tmp_path: Path) -> None:
     (tmp_path / "real").mkdir()
     link = tmp_path / "home"
