@@ -79,7 +79,7 @@ def test_next_master_begins_when_the_one_before_has_ended(ssh: FakeSsh, short_pa
         first.cancel()
         third = await run_until_up(master)
         assert first.done()
-        assert listener_pid(short_path / "ctl") == ssh.masters[1]
+        await until(lambda: listener_pid(short_path / "ctl") == ssh.masters[1])
         third.cancel()
         await asyncio.wait([third])
 
