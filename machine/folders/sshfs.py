@@ -11,6 +11,7 @@ from pathlib import Path
 from machine import async_runner
 from machine.errors import MachineError, reason_of
 from machine.files import open_created
+from machine.folders.guest import not_mounted
 from machine.model.folders import Folder
 from machine.model.host import HostOS
 
@@ -57,7 +58,7 @@ class SshfsSession:
                 return await self._mounted
         except TimeoutError:
             await self.close()
-            return f"{self._folder.target} is not mounted: sshfs does not answer"
+            return not_mounted(self._folder, "sshfs does not answer")
 
     async def close(self) -> None:
         """End the session without calling `on_end`."""

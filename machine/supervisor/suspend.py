@@ -166,17 +166,13 @@ class Suspender:
     async def _run_on(self, client: QMPClient) -> None:
         """Let the guest run on after a suspend has failed. The folders are mounted after the next connection."""
         try:
-            await asyncio.to_thread(drop_suspension, self._settings.paths)
-            await monitor.execute(client, "cont")
-            await self._ports.on_driver_up(Driver.SLIRP)
+            await self._continue(client)
             await self._plug_in(client)
         except MachineError as error:
             log.error("after a suspend that failed: %s", error.line)
 
     async def resume(self) -> None:
         """Wait until QEMU has loaded the memory, plug in the folders, and let the guest run on.
-
-        The saved memory is removed before the guest runs, because it would no longer fit the disk.
 
         Raises:
             MachineError: QEMU has not loaded the memory, or rejects a command.
@@ -185,6 +181,13 @@ class Suspender:
         await memory.load(client, self._settings.paths.memory)
         await self._plug_in(client)
         self._link.is_settled.set()
+        await self._continue(client)
+
+    async def _continue(self, client: QMPClient) -> None:
+        """Let the guest run, and open its ports.
+
+        The saved memory is removed before the guest runs, because it would no longer fit the disk.
+        """
         await asyncio.to_thread(drop_suspension, self._settings.paths)
         await monitor.execute(client, "cont")
         await self._ports.on_driver_up(Driver.SLIRP)  # the SSH master needs the guest's SSH port
