@@ -1,6 +1,6 @@
 """Decide which kernel arguments Fedora CoreOS needs for a machine, and which of its units to switch off (pure).
 
-Sources: ostreedev/ostree (ostree-prepare-root), coreos/fedora-coreos-config (platforms.yaml, overlay.d/15fcos).
+Sources: ostreedev/ostree (ostree-prepare-root), coreos/fedora-coreos-config (platforms.yaml, overlay.d).
 """
 
 from __future__ import annotations
@@ -22,6 +22,9 @@ _ROOT_DIRECTORY = frozenset(
 _LOGIN_MESSAGES = (
     # It warns of a root directory without composefs.
     "coreos-warn-invalid-mounts.service",
+    # They take a system without Zincati for one that has to be moved to images of a registry, and to signed ones.
+    "coreos-oci-migration-motd.service",
+    "coreos-container-signing-migration-motd.service",
     "console-login-helper-messages-gensnippet-os-release.service",
     "console-login-helper-messages-gensnippet-ssh-keys.service",
 )
@@ -49,5 +52,5 @@ def needs_root_directory(target: str) -> bool:
 
 
 def quiet_units() -> tuple[Unit, ...]:
-    """Return units of Fedora CoreOS that are off, because what they write is for people who log in at the console."""
+    """Return units of Fedora CoreOS that are off, because what they tell at each login is wrong or of no use here."""
     return tuple(Unit(name=name, enabled=False) for name in _LOGIN_MESSAGES)

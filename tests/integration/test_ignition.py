@@ -115,6 +115,8 @@ def test_ignition_itself_merges_the_users_config_over_ours(short_path: Path) -> 
         "box.example.org",
         "disable console-login-helper-messages-gensnippet-os-release.service",
         "disable console-login-helper-messages-gensnippet-ssh-keys.service",
+        "disable coreos-container-signing-migration-motd.service",
+        "disable coreos-oci-migration-motd.service",
         "disable coreos-warn-invalid-mounts.service",
         "disable zincati.service",
         "enable boot2podman-containers.service",
