@@ -50,6 +50,14 @@ async def serve_unix(
     return server
 
 
+def new_path(path: Path) -> Path:
+    """Return the path at which a process makes the socket that is then given the name `path`.
+
+    Thus nobody finds the name without a socket that is listened on while one process takes over from another.
+    """
+    return path.with_suffix(".new")
+
+
 def listens(path: Path) -> bool:
     """Return whether a process accepts connections on the Unix socket `path`."""
     return listener_pid(path) is not None

@@ -23,7 +23,7 @@ from machine.providers.computer import Computer
 from machine.providers.login import root_command, supervisors_login
 from machine.providers.qemu import AdoptedQemu, ChildQemu
 from machine.providers.remote import RemoteComputer
-from machine.sockets import listener_pid
+from machine.sockets import listener_pid, new_path
 from machine.ssh.command import SshTarget, control_argv
 from machine.store.paths import MachinePaths
 from machine.supervisor.assignment import Assignment
@@ -46,7 +46,7 @@ from machine.supervisor.intervals import USUAL, Intervals
 from machine.supervisor.kept_doors import KeptDoors
 from machine.supervisor.life import ADOPTED, Life
 from machine.supervisor.loop import Supervisor
-from machine.supervisor.master import Master, new_path
+from machine.supervisor.master import Master
 from machine.supervisor.phases import Phase
 from machine.supervisor.progress import ProgressBroadcaster
 from machine.supervisor.qmp import QmpLink, QmpSessions

@@ -15,7 +15,7 @@ from machine.errors import MachineError
 from machine.model.ports import Driver, Endpoint, Forward, Origin, Protocol, SocketPath
 from machine.ports.holder import host_has_ipv6
 from machine.ports.table import Binding, Table
-from machine.sockets import has_hung_up
+from machine.sockets import has_hung_up, new_path
 from machine.store.paths import MachinePaths
 
 log = logging.getLogger(__name__)
@@ -178,7 +178,7 @@ def take_in(listener: socket.socket) -> Iterator[socket.socket]:
 
 
 def listen(place: Place) -> socket.socket:
-    """Listen at a place. Replace a Unix socket that an ended process has left there.
+    """Listen at a place. Replace a Unix socket that is there, without a moment in which clients are refused.
 
     Raises:
         OSError: this is not possible.
@@ -199,14 +199,17 @@ def listen(place: Place) -> socket.socket:
 
 
 def _listen_on_path(path: Path) -> socket.socket:
-    """Listen on a Unix socket that only this user may use."""
+    """Listen on a Unix socket that only this user may use. Another process may listen there until then."""
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     before = os.umask(_PRIVATE_UMASK)
+    replaces = path.is_socket()
+    made = new_path(path) if replaces else path
     try:
-        if path.is_socket():
-            path.unlink()
-        listener.bind(os.fspath(path))
+        if replaces and made.is_socket():
+            made.unlink()
+        listener.bind(os.fspath(made))
         listener.listen(_BACKLOG)
+        made.replace(path)
     except OSError:
         listener.close()
         raise

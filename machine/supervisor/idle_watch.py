@@ -16,9 +16,9 @@ from machine.model.ports import Endpoint, Protocol, SocketPath
 from machine.model.state import State
 from machine.ports.forwarding import Forwarding
 from machine.ports.traffic import SocketTraffic, links_through, own_ports, tcp_links
+from machine.sockets import new_path
 from machine.supervisor.clock import HostClock
 from machine.supervisor.commands import Commands
-from machine.supervisor.master import new_path
 
 log = logging.getLogger(__name__)
 

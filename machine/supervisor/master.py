@@ -11,6 +11,7 @@ from pathlib import Path
 from machine import async_runner, sockets
 from machine.async_runner import PIPE, Child
 from machine.errors import MachineError
+from machine.sockets import new_path
 from machine.ssh.command import SSH_FAILED, SshTarget, command_argv, master_argv, proxy_argv
 from machine.supervisor.events import SshSilence
 
@@ -155,14 +156,6 @@ class Master:
                 on_silence(silence)
             await asyncio.sleep(_GREETING_PAUSE_S)
             patience_s = min(2 * patience_s, _MAX_GREETING_S * self.patience)  # a slow guest may need that long
-
-
-def new_path(path: Path) -> Path:
-    """Return the path at which ssh makes the socket that is then given the name `path`.
-
-    Thus nobody finds the name without a socket that is listened on while one process takes over from another.
-    """
-    return path.with_suffix(".new")
 
 
 async def _greeting_obstacle(target: SshTarget, patience_s: float) -> SshSilence | None:

@@ -19,7 +19,7 @@ from machine.folders.server import FolderServer
 from machine.model.arch import Arch
 from machine.model.folders import Share
 from machine.model.hardware import Hardware, Suspension
-from machine.model.ports import Driver
+from machine.model.ports import Driver, SocketPath
 from machine.model.units import bytes_size
 from machine.ports.forwarding import Forwarding
 from machine.qemu import hotplug, memory, monitor
@@ -145,9 +145,11 @@ class Suspender:
         if if_idle and await asyncio.to_thread(self._is_in_use):
             self._kept.close()  # QEMU and ssh still listen
             raise InUseError("a client has come")
+        wanted = self._settings.places()
+        self._kept.listen_at_others([place for place in wanted if isinstance(place, SocketPath)])  # ssh still listens
         await self._ports.retire(self._kept)
         await self._connection.end()
-        self._kept.listen_at_others(self._settings.places())
+        self._kept.listen_at_others(wanted)
 
     async def _save(self, client: QMPClient, hardware: Hardware) -> None:
         paths = self._settings.paths

@@ -19,10 +19,10 @@ from machine import lock
 from machine.model.idle import Activity
 from machine.model.ports import Forward, PortState, PortStatus, parse_forward
 from machine.ports.forwarding import Forwarding
+from machine.sockets import new_path
 from machine.ssh.command import command_argv, control_argv, master_argv, session_argv
 from machine.store.ssh_ports import choose
 from machine.supervisor.idle_watch import GuestActivity
-from machine.supervisor.master import new_path
 from tests.support.sshd import Sshd
 from tests.support.waiting import wait_until
 

@@ -15,12 +15,12 @@ from machine.model.ports import Driver, Forward, Origin, SocketPath
 from machine.ports.drivers import Drivers
 from machine.ports.forwarding import Forwarding
 from machine.ports.listeners import NOBODY
-from machine.sockets import listener_pid
+from machine.sockets import listener_pid, new_path
 from machine.ssh.command import control_argv
 from machine.store.ssh_ports import choose
 from machine.supervisor.doors import ssh_binding
 from machine.supervisor.kept_doors import KeptDoors
-from machine.supervisor.master import Master, new_path
+from machine.supervisor.master import Master
 from tests.support.hammer import Address, connect, hammering, is_hung_up_on
 from tests.support.port_drivers import loopback, no_monitor, qemu_drivers
 from tests.support.sshd import Sshd

@@ -16,10 +16,10 @@ import pytest
 from machine.model.ports import Driver, SocketPath
 from machine.ports.drivers import Drivers
 from machine.ports.table import Binding
-from machine.sockets import listener_pid
+from machine.sockets import listener_pid, new_path
 from machine.ssh.command import control_argv
 from machine.store.ssh_ports import choose
-from machine.supervisor.master import Master, new_path
+from machine.supervisor.master import Master
 from tests.support.port_drivers import loopback, no_monitor, qemu_drivers
 from tests.support.sshd import Sshd
 from tests.support.waiting import WAIT_S

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import sys
 from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -18,8 +20,10 @@ from machine.model.hardware import Hardware
 from machine.model.host import Accelerator
 from machine.model.record import GuestFacts
 from machine.model.state import State
+from machine.ports import drivers
 from machine.store.paths import is_suspended
 from machine.supervisor.events import SuspendRequested
+from machine.supervisor.guest_ssh import GuestSsh
 from tests.support.fake_machine import WAIT_S, FakeMachine, fake_machine, until
 from tests.support.fake_ssh import FakeSsh
 from tests.support.hammer import connect, hammering
@@ -30,6 +34,18 @@ HARDWARE = Hardware(
 SAVED: dict[str, object] = {"status": "completed"}
 FAILED: dict[str, object] = {"status": "failed", "error-desc": "no space"}
 PING = b"GET /_ping HTTP/1.0\r\n\r\n"
+
+_END = GuestSsh.end
+
+
+async def end_slowly(ssh: GuestSsh) -> None:
+    await _END(ssh)
+    await asyncio.sleep(0.2)
+
+
+def refuse_duplicates(pid: int, places: object) -> NoReturn:
+    raise OSError(errno.EOPNOTSUPP, "not on this host")
+
 
 Story = Callable[[FakeMachine], Awaitable[None]]
 
@@ -50,7 +66,14 @@ def ping(path: Path) -> bytes:
         return client.recv(4096)
 
 
-def test_no_client_of_the_api_is_refused_while_the_machine_is_suspended(ssh: FakeSsh, short_path: Path) -> None:
+@pytest.mark.parametrize("duplicates", [True, False], ids=["duplicates", "no duplicates"])
+def test_no_client_of_the_api_is_refused_while_the_machine_is_suspended(
+    ssh: FakeSsh, short_path: Path, monkeypatch: pytest.MonkeyPatch, *, duplicates: bool
+) -> None:
+    if not duplicates:  # as on a Mac
+        monkeypatch.setattr(drivers, "duplicate_listeners", refuse_duplicates)
+        monkeypatch.setattr(GuestSsh, "end", end_slowly)
+
     async def story(machine: FakeMachine) -> None:
         machine.qemu.migration = SAVED
         with hammering([machine.paths.podman_socket, machine.paths.podman_root_socket]) as attempts:
