@@ -248,8 +248,8 @@ def test_source_is_resolved_once_and_its_target_stays_as_written(world: World, i
 def test_folder_over_the_guests_policy_is_told_once(world: World, images: Images, tmp_path: Path) -> None:
     volume = f"{tmp_path}:/etc/containers"
     told = (
-        f"{tmp_path} hides the guest's directory /etc/containers. Its own policy.json then decides which images of the "
-        "OS the guest accepts: without Fedora's rules in it, Fedora CoreOS refuses its updates\n"
+        f"{tmp_path} hides the guest's directory /etc/containers. Its own policy.json then decides which images the "
+        "guest's Podman accepts, and Podman before version 6 needs one\n"
     )
     assert world.init("box", images.qcow2, "--disk-size", "7", "--volume", volume).stderr.endswith(told)
     world.must("mount", "rm", "box", "/etc/containers")
@@ -442,6 +442,44 @@ def test_guest_whose_root_directory_nobody_writes_to(sealing: str, told: list[st
     if done.returncode == 77:
         pytest.skip(f"nothing can be mounted here: {done.stderr.strip()}")
     assert [line for line in _report(done.stdout) if line] == told, done.stderr
+
+
+# A guest whose image has rules for signatures, with the folders of the first command and then those of the second.
+RULES = """
+for place in /etc /run; do mount -t tmpfs tmpfs $place || exit 77; done
+mkdir -p /etc/systemd/system /run/bin /run/upper/etc/containers /run/work
+test -z "$1" || touch /run/upper/etc/containers/policy.json
+mount -t overlay overlay -o lowerdir=/usr,upperdir=/run/upper,workdir=/run/work /usr || exit 77
+printf '#!/bin/sh\ntest "$1" != is-active\n' >/run/bin/systemctl
+ln -s /bin/true /run/bin/modprobe
+chmod 755 /run/bin/systemctl
+cat >/run/folders.sh
+for command in "$2" "$3"; do
+    PATH="/run/bin:$PATH" sh -c "$command" </run/folders.sh
+    cat /etc/systemd/system/rpm-ostreed.service.d/* 2>/dev/null | grep =
+done
+"""
+
+
+@pytest.mark.parametrize(
+    ("has_rules", "told"),
+    [(True, ["BindReadOnlyPaths=/usr/etc/containers:/etc/containers"]), (False, [])],
+    ids=["image with rules", "image without"],
+)
+def test_rpm_ostree_keeps_the_images_rules_for_signatures(has_rules: bool, told: list[str]) -> None:
+    """A folder over them would have Fedora CoreOS refuse its own upgrades, and get an empty policy.json from systemd."""
+    before, after = (
+        mount_command([(Folder(source="/s", target=target), Transport.VIRTIOFS)])
+        for target in ("/etc/containers", "/etc/containers/x")
+    )
+    words = ["sh", "has rules" if has_rules else "", before, after]
+    done = subprocess.run(
+        ["unshare", "--mount", *([] if os.getuid() == 0 else ["--map-root-user"]), "sh", "-c", RULES, *words],
+        input=assets.load("files/folders.sh"), capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    if done.returncode == 77:
+        pytest.skip(f"nothing can be mounted here: {done.stderr.strip()}")
+    assert _report(done.stdout) == ["mounted 0", "done", *told, "mounted 0", "done"]
 
 
 # Stands for a systemd that knows the unit of a path, and tells its name.

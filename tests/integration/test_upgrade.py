@@ -320,12 +320,13 @@ def test_image_that_is_not_booted_is_not_asked_for(tmp_path: Path) -> None:
     assert guest.calls() == ["rpm-ostree status --json", f"rpm-ostree upgrade {BYPASS} --check --unchanged-exit-77"]
 
 
-def test_upgrade_says_that_the_hosts_policy_decides(tmp_path: Path) -> None:
-    guest = stand_ins(tmp_path, "rpm-ostree")
+@pytest.mark.parametrize(("tool", "is_told"), [("bootc", True), ("rpm-ostree", False)])
+def test_upgrade_says_that_the_hosts_policy_decides(tool: str, is_told: bool, tmp_path: Path) -> None:
+    guest = stand_ins(tmp_path, tool)
     setup = "mkdir -p /etc/containers && mount -t tmpfs tmpfs /etc/containers"
     done = run_script("ostree", "upgrade", setup=setup, **guest.environment)
     assert (done.returncode, done.stdout) == (0, "complete\n")
-    assert "/etc/containers is a folder of the host: its policy.json decides" in done.stderr
+    assert ("/etc/containers is a folder of the host: its policy.json decides" in done.stderr) is is_told
 
 
 def test_check_by_bootc_prints_its_status_alone(tmp_path: Path) -> None:

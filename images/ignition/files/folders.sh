@@ -191,6 +191,21 @@ for word in "$@"; do
     number=$((number + 1))
 done
 
+# A folder at /etc/containers hides the image's own rules for signatures, which Fedora CoreOS needs for its upgrades. So
+# rpm-ostree gets the image's directory. Systemd would also lay the policy.json of Fedora CoreOS over the folder's, and for
+# that make an empty one in a folder that has none, with which no Podman works, the host's included.
+rules=$units/rpm-ostreed.service.d/boot2podman.conf
+if grep -qxF /etc/containers "$wanted/list" && test -e /usr/etc/containers/policy.json; then
+    test -e "$rules" || {
+        mkdir -p -- "${rules%/*}"
+        printf '%s\n[Service]\nBindReadOnlyPaths=/usr/etc/containers:/etc/containers\n' "$mark" >"$rules"
+        changed=1
+    }
+elif test -e "$rules"; then
+    rm -f -- "$rules"
+    changed=1
+fi
+
 # What is no longer, or differs.
 for unit in "$units"/*.mount; do
     name=${unit##*/}

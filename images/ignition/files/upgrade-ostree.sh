@@ -107,7 +107,8 @@ bootc-apply() {
 
 verb=$1
 shift
-if [ "$verb" != check ] && mountpoint -q /etc/containers; then
+# folders.sh gives rpm-ostree the image's own directory.
+if [ "$tool" = bootc ] && [ "$verb" != check ] && mountpoint -q /etc/containers; then
     echo "/etc/containers is a folder of the host: its policy.json decides which images of the OS are accepted" >&2
 fi
 if [ "$verb" = check ]; then

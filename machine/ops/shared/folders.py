@@ -78,7 +78,7 @@ def hidden_policy(folders: Iterable[Folder]) -> str | None:
         if folder.target == _CONTAINERS:
             return (
                 f"{folder.source} hides the guest's directory {_CONTAINERS}. Its own policy.json then decides which "
-                "images of the OS the guest accepts: without Fedora's rules in it, Fedora CoreOS refuses its updates"
+                "images the guest's Podman accepts, and Podman before version 6 needs one"
             )
     return None
 
