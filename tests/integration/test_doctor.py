@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
 from pathlib import Path
@@ -17,7 +18,7 @@ from tests.support.builders import make_record, make_roots, save_machine
 from tests.support.disk_images import Images
 from tests.support.processes import machine_processes
 from tests.support.start import starting
-from tests.support.world import Outcome, World
+from tests.support.world import Outcome, World, machine_program, make_world
 
 
 def examine(world: World, status: int = 0, **environment: str) -> dict[str, dict[str, Any]]:
@@ -280,3 +281,42 @@ def test_broken_podman_is_no_podman(world: World) -> None:
     replace_tool(world, "podman", "exit 1")
     finding = f"{world.bin}/podman does not run"
     assert told(examine(world), "podman") == ("warning", finding, "repair or reinstall it")
+
+
+# In a mount namespace, then without capabilities: a CPU that can virtualize, and a device that nobody may open.
+FORBIDDEN_KVM = """
+mount --bind cpuinfo /proc/cpuinfo
+mount --bind kvm /dev/kvm
+exec setpriv --inh-caps=-all --bounding-set=-all "$@"
+"""
+
+
+@pytest.mark.linux("its accelerator is KVM")
+@pytest.mark.skipif(not Path("/dev/kvm").exists(), reason="this host has no /dev/kvm to cover")
+def test_kvm_that_the_user_may_not_open(short_path: Path, images: Images) -> None:
+    world = make_world(short_path / "w")
+    (world.root / "cpuinfo").write_text("flags : fpu vmx\n")
+    (world.root / "kvm").touch(mode=0)
+    namespace = ["unshare", "--mount", *([] if os.getuid() == 0 else ["--map-root-user"])]
+
+    def run(*words: str | Path) -> Outcome:
+        inside = [*namespace, "sh", "-ec", FORBIDDEN_KVM, "sh", "env", f"PATH={world.path}", machine_program(), *words]
+        return world.run(*inside, check=False, PATH=os.environ["PATH"])
+
+    reason, remedy = "you are not allowed to open /dev/kvm", "let other users open it, with: sudo chmod 666 /dev/kvm"
+    (found,) = (
+        check for check in json.loads(run("doctor", "--format", "json").stdout) if check["Name"] == "accelerator"
+    )
+    assert found["Finding"] == f"guests are emulated (tcg) and about twenty times slower: {reason}"
+    assert (found["Status"], found["Remedy"]) == ("warning", remedy)
+    made = run("init", "--image", images.qcow2, "--accel", "kvm", "box")
+    assert (
+        f"kvm cannot be used now ({reason}), so the machine will start only with MACHINE_ACCEL=tcg; {remedy}"
+        in made.stderr
+    )
+    refused = run("start", "box")
+    assert refused.status == 125
+    assert refused.stderr.splitlines()[-2:] == [
+        f"Error: cannot use kvm for this machine: {reason}; use --accel auto or tcg, or: {remedy}",
+        "  see the documentation: troubleshooting#kvm",
+    ]
