@@ -23,6 +23,7 @@ from machine.ops.shared.background import spawn
 from machine.ops.shared.client_registration import ClientRegistration
 from machine.ops.shared.context import Context
 from machine.ops.shared.interrupt import Interrupt
+from machine.ops.shared.leftover_qemu import end_leftover_qemu
 from machine.ops.shared.machine_events import send_event
 from machine.ops.shared.patience import start_patience
 from machine.ops.shared.restoring import finish_interrupted
@@ -92,6 +93,7 @@ def give_up_memory(name: str, context: Context, report: Reporter) -> None:
         DiskError: the memory cannot be removed.
     """
     paths = context.roots.machine(name)
+    end_leftover_qemu(paths)
     with lock.held(paths.lock, timeout_s=_LOCK_S) as free:
         if free and is_suspended(paths):
             drop_suspension(paths)
@@ -107,6 +109,7 @@ def begin(
     patience = start_patience(context)
     config = finish_interrupted(name, context, report).config
     paths = context.roots.machine(name)
+    end_leftover_qemu(paths)
     adopt = _is_orphaned(name, paths)
     if adopt:
         report.notice(f'The supervisor of "{name}" has ended, so a new one takes over the running guest')

@@ -9,6 +9,7 @@ from machine.model.provider import Capability
 from machine.model.state import State
 from machine.ops.shared.capability import require
 from machine.ops.shared.context import Context
+from machine.ops.shared.leftover_qemu import end_leftover_qemu
 from machine.ops.shared.machine_events import send_event
 from machine.ops.shared.patience import stop_patience
 from machine.ops.shared.shutdown import await_end, await_supervisors_end
@@ -32,6 +33,7 @@ def suspend(name: str, context: Context, report: Reporter) -> None:
     require(name, Capability.SUSPEND, context)
     check_exists(context.roots, name)
     paths = context.roots.machine(name)
+    end_leftover_qemu(paths)
     state = machine_state(paths)
     if state.state is State.SUSPENDED:
         if not is_waiting(paths):  # its process was killed, or the host has booted since

@@ -54,6 +54,17 @@ def load_suspension(paths: MachinePaths) -> Suspension | None:
         raise MachineError(f"{paths.suspension} is damaged, and without it the saved memory cannot be used") from error
 
 
+def begin_suspension(paths: MachinePaths, suspension: Suspension) -> None:
+    """Note that the guest stands still from now on until `commit_suspension` or `drop_suspension`.
+
+    If the supervisor is killed meanwhile, the next one lets the guest run on.
+
+    Raises:
+        DiskError: the file cannot be written.
+    """
+    _save(paths, suspension)
+
+
 def commit_suspension(paths: MachinePaths, suspension: Suspension) -> None:
     """Make the machine suspended, after its memory was written to `memory_in_work` whole.
 
@@ -66,15 +77,32 @@ def commit_suspension(paths: MachinePaths, suspension: Suspension) -> None:
         fsync_directory(paths.directory)
 
 
-def drop_suspension(paths: MachinePaths) -> None:
-    """Remove the saved memory, complete or not. This is on disk when the function returns.
+def stands_still(paths: MachinePaths) -> bool:
+    """Return whether the guest's memory was being saved or loaded when this was last noted."""
+    return paths.suspension.exists()
+
+
+def drop_memory(paths: MachinePaths) -> None:
+    """Remove the saved memory, complete or not, before the guest runs. This is on disk when the function returns.
 
     Raises:
         DiskError: the files cannot be removed.
     """
     with disk_errors(paths.memory):
-        for path in (paths.memory, paths.memory_in_work, paths.suspension):
-            path.unlink(missing_ok=True)
+        paths.memory.unlink(missing_ok=True)
+        paths.memory_in_work.unlink(missing_ok=True)
+        fsync_directory(paths.directory)
+
+
+def drop_suspension(paths: MachinePaths) -> None:
+    """Remove the saved memory and the facts about it. This is on disk when the function returns.
+
+    Raises:
+        DiskError: the files cannot be removed.
+    """
+    drop_memory(paths)
+    with disk_errors(paths.suspension):
+        paths.suspension.unlink(missing_ok=True)
         fsync_directory(paths.directory)
 
 

@@ -17,7 +17,7 @@ from machine.model.ports import Driver
 from machine.ports.forwarding import Forwarding
 from machine.qemu import monitor
 from machine.store.paths import MachinePaths
-from machine.store.suspension import drop_suspension
+from machine.store.suspension import drop_memory, drop_suspension, stands_still
 from machine.supervisor.clock import HostClock
 from machine.supervisor.events import (
     GuestFailed,
@@ -181,7 +181,8 @@ class QmpSessions:
             await self._handle_status(status, client)
 
     async def _handle_status(self, status: str, client: QMPClient) -> None:
-        if status == monitor.STATUS_SAVED and not self._life.current.stopping:
+        is_left = status == monitor.STATUS_SAVED or (status == monitor.STATUS_PAUSED and stands_still(self._paths))
+        if is_left and not self._life.current.stopping:
             await self._run_on(client)
         elif status == monitor.STATUS_DISK_FULL:
             self._life.post(Paused(cause=PauseCause.DISK_FULL))
@@ -192,10 +193,11 @@ class QmpSessions:
             self._life.post(Resumed())
 
     async def _run_on(self, client: QMPClient) -> None:
-        """Let a guest run on whose supervisor ended between saving the memory and ending QEMU."""
+        """Let a guest run on whose supervisor was killed while it saved the memory, or before a resumed guest ran."""
         with contextlib.suppress(MachineError, *_HUNG_UP):  # the next heartbeat tries again, or QEMU has ended
-            await asyncio.to_thread(drop_suspension, self._paths)
+            await asyncio.to_thread(drop_memory, self._paths)
             await client.execute("cont")
+            await asyncio.to_thread(drop_suspension, self._paths)
 
     async def _resume_if_there_is_space(self, client: QMPClient) -> None:
         with contextlib.suppress(*_HUNG_UP):  # the next heartbeat tries again, or QEMU has ended

@@ -25,7 +25,7 @@ from machine.ports.forwarding import Forwarding
 from machine.qemu import hotplug, memory, monitor
 from machine.qemu.boards import BOARDS
 from machine.store.paths import MachinePaths
-from machine.store.suspension import commit_suspension, drop_suspension, mark_of
+from machine.store.suspension import begin_suspension, commit_suspension, drop_memory, drop_suspension, mark_of
 from machine.supervisor.doors import Place
 from machine.supervisor.guest_ssh import GuestSsh
 from machine.supervisor.kept_doors import KeptDoors
@@ -154,16 +154,17 @@ class Suspender:
     async def _save(self, client: QMPClient, hardware: Hardware) -> None:
         paths = self._settings.paths
         version, machine_type = await memory.version(client), await memory.machine_type(client)
-        await monitor.execute(client, "stop")
-        deadline = Deadline.after(_MIN_SAVE_S + self._memory_bytes() / _MIN_BYTES_S, "QEMU to save the memory")
-        await memory.save(client, paths.memory_in_work, deadline)
         suspension = Suspension(
             hardware=replace(hardware, machine_type=machine_type),
             qemu=".".join(map(str, version)),
-            disk=mark_of(paths.disk),
+            disk=None,
             suspended=datetime.now(UTC),
         )
-        await asyncio.to_thread(commit_suspension, paths, suspension)
+        await asyncio.to_thread(begin_suspension, paths, suspension)
+        await monitor.execute(client, "stop")
+        deadline = Deadline.after(_MIN_SAVE_S + self._memory_bytes() / _MIN_BYTES_S, "QEMU to save the memory")
+        await memory.save(client, paths.memory_in_work, deadline)
+        await asyncio.to_thread(commit_suspension, paths, replace(suspension, disk=mark_of(paths.disk)))
 
     async def _run_on(self, client: QMPClient) -> None:
         """Let the guest run on after a suspend has failed. The folders are mounted after the next connection."""
@@ -190,8 +191,9 @@ class Suspender:
 
         The saved memory is removed before the guest runs, because it would no longer fit the disk.
         """
-        await asyncio.to_thread(drop_suspension, self._settings.paths)
+        await asyncio.to_thread(drop_memory, self._settings.paths)
         await monitor.execute(client, "cont")
+        await asyncio.to_thread(drop_suspension, self._settings.paths)
         await self._ports.on_driver_up(Driver.SLIRP)  # the SSH master needs the guest's SSH port
 
     async def _unplug(self, client: QMPClient) -> None:

@@ -157,12 +157,13 @@ def _patience(roots: Roots) -> int:
 
 
 async def _is_asleep(paths: MachinePaths, *, on_demand: bool) -> bool:
-    """Return whether the machine has no processes and is to be woken by clients."""
+    """Return whether clients are to wake the machine, which neither runs nor is being started."""
     for _ in range(int(_LOCK_S / _POLL_S)):
         if not lock.is_held(paths.lock):
             return on_demand or is_suspended(paths)
         await asyncio.sleep(_POLL_S)
-    return False
+    # A start ends a QEMU whose supervisor was killed, and loads the memory again.
+    return is_suspended(paths) and not lock.is_held(paths.supervisor_lock)
 
 
 class Waiting:
@@ -260,7 +261,7 @@ class Waiting:
         except MachineError as error:
             self._problem = error.line
         deadline = Deadline.after(_OTHER_START_S * self._patience, "another start")
-        while not self._supervisors and lock.is_held(self._paths.lock) and not deadline.passed:
+        while not self._supervisors and lock.is_held(self._paths.supervisor_lock) and not deadline.passed:
             await asyncio.sleep(_POLL_S)
         if not self._supervisors:
             self._fail()

@@ -194,6 +194,15 @@ esac
 """
 
 
+def own_qemu(world: World, script: str) -> str:
+    """Return a PATH with a QEMU of the test's own, which is a script that runs the real one."""
+    program = world.root / "own" / "qemu-system-x86_64"
+    program.parent.mkdir()
+    program.write_text(script.format(qemu=shutil.which(program.name, path=world.path)))
+    program.chmod(0o755)
+    return f"{program.parent}:{world.path}"
+
+
 def save_memory(world: World, name: str, memory_mib: int) -> MachinePaths:
     """Start a machine whose disk is empty, save its memory as a suspend does, and end it."""
     world.edit_record(
@@ -237,11 +246,30 @@ def test_memory_that_is_truncated_or_another_machines_or_of_another_qemu_is_kept
         paths.memory.write_bytes(state)
         check_refused("qemu-system-x86_64: ")
     paths.memory.write_bytes(whole)
-    liar = box.root / "liar"
-    liar.mkdir()
-    (liar / "qemu-system-x86_64").write_text(LIES.format(qemu=shutil.which("qemu-system-x86_64", path=box.path)))
-    (liar / "qemu-system-x86_64").chmod(0o755)
-    check_refused(f"{liar}/qemu-system-x86_64: unsupported machine type", PATH=f"{liar}:{box.path}")
+    check_refused(f"{box.root}/own/qemu-system-x86_64: unsupported machine type", PATH=own_qemu(box, LIES))
+    with box.popen("start", "box", MACHINE_ACCEL="tcg") as process:
+        wait_until(lambda: not paths.memory.exists(), "QEMU has loaded the memory", timeout_s=_START_S)
+        box.must("kill", "box")
+        process.communicate(timeout=WAIT_S)
+
+
+KILLS = """#!/bin/sh
+case "$*" in *-incoming*) kill -9 $PPID ;; esac
+exec {qemu} "$@"
+"""
+
+
+def test_supervisor_that_is_killed_before_qemu_has_loaded_the_memory_loses_nothing(box: World) -> None:
+    paths = save_memory(box, "box", 256)
+    whole = paths.memory.read_bytes()
+    killing = own_qemu(box, KILLS)
+    assert "its supervisor ended" in box.machine("start", "box", MACHINE_ACCEL="tcg", PATH=killing).stderr
+    wait_until(lambda: listens(paths.qmp_tools_socket), "QEMU", timeout_s=_START_S)
+    assert box.state("box") == ("degraded", "its supervisor has ended")
+    box.must("suspend", "box")
+    assert (box.state("box"), paths.memory.read_bytes() == whole) == (("suspended", ""), True)
+    box.machine("start", "box", MACHINE_ACCEL="tcg", PATH=killing)
+    wait_until(lambda: listens(paths.qmp_tools_socket), "QEMU", timeout_s=_START_S)
     with box.popen("start", "box", MACHINE_ACCEL="tcg") as process:
         wait_until(lambda: not paths.memory.exists(), "QEMU has loaded the memory", timeout_s=_START_S)
         box.must("kill", "box")

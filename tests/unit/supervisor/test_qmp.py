@@ -240,3 +240,27 @@ def test_qemu_that_ends_before_it_greets_is_no_error_in_the_log(
     with caplog.at_level(logging.DEBUG):
         run(work, short_path)
     assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
+@pytest.mark.parametrize("status", ["paused", "postmigrate"])
+def test_guest_that_a_killed_supervisor_has_left_standing_still_runs_on(status: str, short_path: Path) -> None:
+    async def work(heard: Heard) -> None:
+        heard.paths.memory_in_work.touch()
+        heard.paths.suspension.touch()
+        heard.status["status"] = status
+        await until(lambda: "cont" in heard.qmp.commands)
+        heard.status["status"] = "running"
+        await until(lambda: not heard.paths.suspension.exists())
+        assert not heard.paths.memory_in_work.exists()
+        assert heard.count(Paused()) == 0
+
+    run(work, short_path)
+
+
+def test_guest_that_somebody_has_paused_stays_so(short_path: Path) -> None:
+    async def work(heard: Heard) -> None:
+        heard.status["status"] = "paused"
+        await heard.hear(Paused())
+        assert "cont" not in heard.qmp.commands
+
+    run(work, short_path)

@@ -210,7 +210,7 @@ def test_supervisor_that_ends_before_the_machine_is_up_hangs_up(
 
 def test_start_by_somebody_else_needs_no_second_one(short_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def work(machine: Asleep) -> None:
-        held = lock.acquire(machine.paths.lock)
+        held = lock.acquire(machine.paths.supervisor_lock)
         assert held is not None
         client = asyncio.create_task(call(machine, over_tcp=False))
         await until(machine.starts.exists)
@@ -291,7 +291,7 @@ def test_slow_start_by_somebody_else_is_waited_for_with_patience(
     monkeypatch.setenv("MACHINE_PATIENCE", "100")
 
     async def work(machine: Asleep) -> None:
-        other = lock.acquire(machine.paths.lock)
+        other = lock.acquire(machine.paths.supervisor_lock)
         assert other is not None
         client = asyncio.create_task(call(machine, over_tcp=True))
         await until(machine.starts.exists)

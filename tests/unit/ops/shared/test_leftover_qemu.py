@@ -1,0 +1,55 @@
+"""Ending a QEMU whose supervisor was killed while it saved or loaded the memory."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from machine import lock
+from machine.ops.shared.leftover_qemu import end_leftover_qemu
+from machine.store.paths import MachinePaths
+from tests.support.builders import make_record, make_roots, save_machine
+
+
+@pytest.fixture
+def paths(tmp_path: Path) -> MachinePaths:
+    return save_machine(make_roots(tmp_path), make_record())
+
+
+@contextlib.contextmanager
+def process_with_the_lock(paths: MachinePaths) -> Iterator[subprocess.Popen[bytes]]:
+    """A program that holds the machine's lock as QEMU does."""
+    descriptor = lock.acquire(paths.lock)
+    assert descriptor is not None
+    with subprocess.Popen(["sleep", "60"], pass_fds=(descriptor,)) as process:
+        lock.write_holder(descriptor, process.pid)
+        os.close(descriptor)  # as that of a supervisor which was killed
+        yield process
+        process.kill()
+
+
+def test_qemu_of_a_saved_memory_is_ended_and_the_memory_stays(paths: MachinePaths) -> None:
+    paths.memory.touch()
+    with process_with_the_lock(paths) as qemu:
+        end_leftover_qemu(paths)
+        assert qemu.wait(5) < 0
+    assert paths.memory.exists()
+    assert not lock.is_held(paths.supervisor_lock)
+
+
+def test_qemu_of_a_guest_that_may_have_run_goes_on(paths: MachinePaths) -> None:
+    with process_with_the_lock(paths) as qemu:
+        end_leftover_qemu(paths)
+        assert qemu.poll() is None
+
+
+def test_qemu_that_has_a_supervisor_goes_on(paths: MachinePaths) -> None:
+    paths.memory.touch()
+    with process_with_the_lock(paths) as qemu, lock.held(paths.supervisor_lock):
+        end_leftover_qemu(paths)
+        assert qemu.poll() is None
