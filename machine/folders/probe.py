@@ -26,7 +26,7 @@ from machine.folders.virtiofsd import (
     OwnerIds,
     Virtiofsd,
     add_subids_command,
-    flavour_of,
+    describe,
     parse_subids,
     virtiofsd_commands,
 )
@@ -139,8 +139,7 @@ def find_virtiofsd(host: Host, *, patience: int = 1) -> Virtiofsd | Obstacle:
         completed = runner.run([path, "--help"], timeout_s=_TIMEOUT_S * patience, check=False)
     except MachineError as error:
         return Obstacle(str(error))
-    flavour, has_readonly = flavour_of(completed.stdout + completed.stderr)
-    return Virtiofsd(path=path, flavour=flavour, has_readonly=has_readonly)
+    return describe(path, completed.stdout + completed.stderr)
 
 
 def max_open_files() -> int:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from machine.folders.sources import Source
+from machine.folders.virtiofsd import passes_state_on
 from machine.model.folders import Folder, Share
 from machine.model.hardware import Hardware
 from machine.model.obstacle import Obstacle
@@ -100,6 +101,11 @@ class MountedFolder:
     """The command line of the folder's virtiofsd, which listens on `socket`. Empty if the transport is not virtiofs."""
 
     socket: Path = Path()
+
+    @property
+    def can_stay_mounted(self) -> bool:
+        """Whether the folder can stay mounted in a guest that is suspended."""
+        return passes_state_on(self.virtiofsd) and not self.problem
 
     @property
     def share(self) -> Share | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -17,6 +17,9 @@ from machine.folders import idmap
 from machine.model.folders import Folder
 
 _ALL_IDS = 2**32 - 1
+# virtiofsd passes its state on through QEMU. Where another file has meanwhile taken the place of one that the guest has
+# open, the guest gets errors. It could write to the wrong file otherwise, and by default it could not be resumed.
+_STATE = ("--migration-verify-handles", "--migration-on-error", "guest-error")
 
 # As in /etc/login.defs.
 _MIN_SUBID = 100_000
@@ -45,6 +48,9 @@ class Virtiofsd:
     flavour: Flavour
     has_readonly: bool
     """Whether this virtiofsd has the option `--readonly`."""
+
+    passes_state_on: bool = False
+    """Whether a new virtiofsd can take over from this one, so that a guest is suspended with its folders mounted."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,7 +149,8 @@ def _legacy_words(daemon: Virtiofsd, folder: Folder, sandbox: str) -> list[str]:
 
 def _rust_words(daemon: Virtiofsd, folder: Folder) -> list[str]:
     read_only = ["--readonly"] if folder.read_only and daemon.has_readonly else []
-    return [daemon.path, "--shared-dir", folder.source, "--log-level", "warn", *read_only]
+    state = _STATE if daemon.passes_state_on else ()
+    return [daemon.path, "--shared-dir", folder.source, "--log-level", "warn", *read_only, *state]
 
 
 def _translations(owners: OwnerIds) -> list[str]:
@@ -170,9 +177,18 @@ def _namespace(flavour: Flavour, owners: OwnerIds, read_only: str) -> list[str]:
     return [sys.executable, "-I", "-S", os.fspath(idmap.__file__), *words, read_only]
 
 
-def flavour_of(help_text: str) -> tuple[Flavour, bool]:
-    """Return which flavour of virtiofsd prints this help text, and whether it has the option `--readonly`."""
+def passes_state_on(command: Sequence[str]) -> bool:
+    """Return whether a new virtiofsd can take over from the one that runs with this command line."""
+    return _STATE[0] in command
+
+
+def describe(path: str, help_text: str) -> Virtiofsd:
+    """Return what is known of the virtiofsd at `path`, which prints this help text."""
     if "--shared-dir" not in help_text:
-        return Flavour.LEGACY, False
-    flavour = Flavour.TRANSLATING if "--translate-uid" in help_text else Flavour.RUST
-    return flavour, "--readonly" in help_text
+        return Virtiofsd(path=path, flavour=Flavour.LEGACY, has_readonly=False)
+    return Virtiofsd(
+        path=path,
+        flavour=Flavour.TRANSLATING if "--translate-uid" in help_text else Flavour.RUST,
+        has_readonly="--readonly" in help_text,
+        passes_state_on=_STATE[0] in help_text,
+    )

@@ -37,10 +37,18 @@ class Hardware:
     shared_memory: bool
     """Whether virtiofsd can access the guest's memory."""
 
+    keeps_folders: bool = False
+    """Whether the memory was saved with the folders mounted, so that it needs the devices that share them."""
+
     @property
     def is_suspended(self) -> bool:
         """Whether there is a saved memory for this hardware."""
         return self.machine_type is not None
+
+    @property
+    def starts_with_folders(self) -> bool:
+        """Whether QEMU starts with the devices that share folders. Otherwise they are plugged in after a resume."""
+        return self.keeps_folders or not self.is_suspended
 
 
 @dataclass(frozen=True, kw_only=True)

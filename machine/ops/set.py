@@ -25,6 +25,7 @@ from machine.qemu.img import QemuImg
 from machine.report import Reporter
 from machine.store import drafts, records
 from machine.store.paths import MachinePaths, is_suspended
+from machine.store.suspension import load_suspension
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +67,7 @@ def set_machine(name: str, request: SetRequest, context: Context, report: Report
         config = record.config
         if is_suspended(paths):
             check_keeps_hardware(name, request)
+            check_keeps_folders(paths, name, request)
         changed = plan_changes(config, request, context.host, folders)
         if changed.volume_driver != config.volume_driver:
             check_transport(changed.volume_driver, changed.folders, config.arch, context.host, guest_uid=config.uid)
@@ -114,6 +116,21 @@ def check_keeps_hardware(name: str, request: SetRequest) -> None:
         raise MachineError(
             f"{name} is suspended, and its memory fits only the CPUs, memory, disk and USB devices that it has",
             hint=f"stop it first: machine stop {name}; if its memory cannot be loaded: machine start --cold {name}",
+        )
+
+
+def check_keeps_folders(paths: MachinePaths, name: str, request: SetRequest) -> None:
+    """Check that the request leaves the folders as they are, if a suspended machine has them mounted.
+
+    Raises:
+        MachineError: the request changes the folders.
+    """
+    if request.volumes is None and request.volume_driver is None:
+        return
+    suspension = load_suspension(paths)
+    if suspension and suspension.hardware.keeps_folders:
+        raise MachineError(
+            f"{name} is suspended, and its folders were in use then", hint=f"stop it first: machine stop {name}"
         )
 
 

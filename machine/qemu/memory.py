@@ -17,6 +17,8 @@ from machine.qemu import monitor
 
 # The first QEMU that reads and writes files itself.
 _FILE_VERSION = (8, 2)
+# The first QEMU that saves the state of virtiofsd beside the memory.
+_VIRTIOFSD_VERSION = (8, 2)
 _POLL_S = 0.05
 _DESCRIPTOR = "memory"
 _UNLIMITED_BYTES_S = 2**40
@@ -57,6 +59,15 @@ async def obstacles(client: QMPClient) -> list[str]:
             return [str(reason) for reason in reasons]
         case _:
             return []
+
+
+async def can_keep_folders(client: QMPClient) -> bool:
+    """Return whether this QEMU can save the memory of a guest that has folders mounted by virtiofs.
+
+    Raises:
+        MachineError: QEMU does not answer.
+    """
+    return await version(client) >= _VIRTIOFSD_VERSION
 
 
 async def save(client: QMPClient, path: Path, deadline: Deadline) -> None:

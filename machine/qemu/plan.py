@@ -94,8 +94,9 @@ def plan_launch(
     The provisioning config is passed to the guest only until its first boot has completed, because the config contains
     the guest's private host key, and root in the guest could read it.
 
-    A resumed guest has no devices for folders yet, QEMU does not listen on its SSH port, and its CPUs are stopped. When
-    QEMU has loaded the memory, the devices can be plugged in (see hotplug), the port opened, and the CPUs started.
+    A resumed guest has no devices for folders yet, unless it has kept them mounted. QEMU does not listen on its SSH
+    port, and its CPUs are stopped. When QEMU has loaded the memory, the devices can be plugged in (see hotplug), the
+    port opened, and the CPUs started.
     """
     config = record.config
     board = BOARDS[config.arch]
@@ -234,14 +235,14 @@ def _usb(config: MachineConfig) -> list[str]:
 
 
 def _folders(board: Board, hardware: Hardware, shares: Sequence[Share]) -> list[str]:
-    """Return options for the slots, and for the devices of the folders. They are plugged in later after a suspend."""
+    """Return options for the slots, and for the devices of the folders, unless these are plugged in later."""
     words = []
     if board.needs_root_ports:
         for number in range(hardware.folder_slots):
             words += ["-device", option("pcie-root-port", id=slot_id(number), chassis=number + 1, slot=number + 1)]
     for number, share in enumerate(shares):
         words += _backend(number, share, hardware)
-        if not hardware.is_suspended:
+        if hardware.starts_with_folders:
             words += ["-device", option(**folder_device(board, number, share))]
     return words
 
@@ -249,7 +250,7 @@ def _folders(board: Board, hardware: Hardware, shares: Sequence[Share]) -> list[
 def _backend(number: int, share: Share, hardware: Hardware) -> list[str]:
     folder = share.folder
     if share.transport is Transport.VIRTIOFS:
-        if hardware.is_suspended:
+        if not hardware.starts_with_folders:
             return []
         return ["-chardev", option("socket", id=folder_id(number), path=share.socket)]
     read_only = {"readonly": "on"} if folder.read_only else {}

@@ -172,4 +172,5 @@ def _hardware(fields: Fields) -> Hardware:
         rekey=fields.flag("rekey"),
         folder_slots=fields.number("folder_slots", minimum=0),
         shared_memory=fields.flag("shared_memory"),
+        keeps_folders=fields.flag("keeps_folders") if "keeps_folders" in fields else False,
     )

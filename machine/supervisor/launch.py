@@ -40,7 +40,7 @@ from machine.store.paths import MachinePaths, Roots, config_home
 from machine.store.suspension import save_hardware
 from machine.supervisor.helpers import helper_command
 from machine.supervisor.launch_files import check_files
-from machine.supervisor.launch_resume import usable_suspension
+from machine.supervisor.launch_resume import check_kept_folders, usable_suspension
 from machine.supervisor.qmp import MIN_FREE_BYTES
 
 log = logging.getLogger(__name__)
@@ -93,6 +93,7 @@ def prepare(
     folders = _assign_transports(record, host, qemu, paths, notice, patience=patience)
     if suspension:
         folders = within_slots(folders, suspension.hardware)
+        check_kept_folders(record.name, folders, suspension)
     hardware = suspension.hardware if suspension else new_hardware(record, acceleration, shares_of(folders))
     if shutil.which("ssh") is None:
         raise MachineError("ssh is not installed on this host", hint="install OpenSSH's client")

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from machine.errors import MachineError
+from machine.folders.transports import MountedFolder
 from machine.model.hardware import Suspension
 from machine.model.host import Accelerator
 from machine.qemu.accelerator import Acceleration
@@ -27,6 +30,23 @@ def usable_suspension(name: str, paths: MachinePaths, acceleration: Acceleration
         hint = f"{error.hint}; {give_up_hint(name)}" if error.hint else give_up_hint(name)
         raise MachineError(f'unable to resume "{name}": {error.message}', hint=hint) from error
     return suspension
+
+
+def check_kept_folders(name: str, folders: Sequence[MountedFolder], suspension: Suspension) -> None:
+    """Check that the guest finds the folders that it has mounted, if its memory was saved so.
+
+    Raises:
+        MachineError: it would not find one of them.
+    """
+    if not suspension.hardware.keeps_folders:
+        return
+    for each in folders:
+        if not each.can_stay_mounted:
+            reason = each.problem or "this host's virtiofsd cannot take it over now"
+            raise MachineError(
+                f'unable to resume "{name}": {each.folder.target} was in use when its memory was saved, and {reason}',
+                hint=give_up_hint(name),
+            )
 
 
 def give_up_hint(name: str) -> str:

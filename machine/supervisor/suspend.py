@@ -72,7 +72,8 @@ class InUseError(MachineError):
 class Suspender:
     """Suspends a machine, and resumes a machine whose QEMU has been started to load the memory.
 
-    Folders are unmounted and their devices unplugged, because QEMU cannot save the state of virtiofsd and 9p.
+    Folders are unmounted and their devices unplugged, because QEMU cannot save the state of 9p and of most virtiofsd.
+    Folders that are in use stay mounted where QEMU and every virtiofsd can pass that state on.
     """
 
     def __init__(
@@ -93,12 +94,13 @@ class Suspender:
         self._ports = ports
         self._kept = kept
         self._is_in_use = is_in_use
-        self._plugged: list[Share] = [] if settings.resumes else folders.shares
+        self._keeps_folders = settings.hardware is not None and settings.hardware.keeps_folders
+        self._plugged: list[Share] = [] if settings.resumes and not self._keeps_folders else folders.shares
         if settings.resumes:
             link.is_settled.clear()
 
     async def begin(self) -> None:
-        """Check that the machine can be suspended, and unmount its folders in the guest.
+        """Check that the machine can be suspended, and unmount its folders in the guest if nothing uses them.
 
         Raises:
             MachineError: the machine cannot be suspended. Nothing has changed.
@@ -109,8 +111,15 @@ class Suspender:
             )
         self._link.session()
         self._check_space()
-        if obstacle := await self._folders.release():
+        obstacle = await self._folders.release()
+        self._keeps_folders = obstacle is not None and await self._can_keep_folders()
+        if obstacle and not self._keeps_folders:
             raise GuestError(obstacle.reason, hint=obstacle.remedy)
+
+    async def _can_keep_folders(self) -> bool:
+        if self._plugged != self._folders.shares or not all(each.can_stay_mounted for each in self._folders.folders):
+            return False
+        return await memory.can_keep_folders(self._link.session())
 
     async def suspend(self, *, if_idle: bool) -> None:
         """Save the guest's memory. When this returns, the machine is suspended as soon as QEMU has ended.
@@ -124,7 +133,8 @@ class Suspender:
         paths, hardware, client = self._settings.paths, self._settings.hardware, self._link.session()
         assert hardware is not None
         try:
-            await self._unplug(client)
+            if not self._keeps_folders:
+                await self._unplug(client)
             if obstacles := await memory.obstacles(client):
                 raise MachineError(f"QEMU cannot save the memory: {'; '.join(obstacles)}")
             await self._keep_doors(if_idle=if_idle)
@@ -155,7 +165,7 @@ class Suspender:
         paths = self._settings.paths
         version, machine_type = await memory.version(client), await memory.machine_type(client)
         suspension = Suspension(
-            hardware=replace(hardware, machine_type=machine_type),
+            hardware=replace(hardware, machine_type=machine_type, keeps_folders=self._keeps_folders),
             qemu=".".join(map(str, version)),
             disk=None,
             suspended=datetime.now(UTC),

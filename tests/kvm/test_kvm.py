@@ -71,6 +71,25 @@ def test_client_of_a_published_port_wakes_the_suspended_machine(box: KvmMachine,
     assert box.world.must("ssh", NAME, "cat /mnt/shared/word").stdout == "from the host\n"
 
 
+def test_folder_in_use_stays_mounted_while_the_machine_sleeps(box: KvmMachine, busybox: Path) -> None:
+    box.import_image(busybox)
+    kept = box.folder / "kept"
+    script = "exec 3>/mnt/shared/kept; while sleep 1; do echo line >&3; done"
+    volume = ("--volume", "/mnt/shared:/mnt/shared")
+    box.world.remote(NAME, "run", "--detach", "--name", "writer", *volume, "busybox", "sh", "-c", script)
+    wait_until(lambda: kept.exists() and kept.read_text().count("line") > 1, "the writer", timeout_s=BOOT_S)
+    box.world.must("suspend", NAME)
+    before = kept.read_text()
+    (box.folder / "note").write_text("written while it slept\n")
+    box.world.must("start", NAME)
+    wait_until(lambda: len(kept.read_text()) > len(before), "the writer, which has the file open", timeout_s=BOOT_S)
+    assert box.world.must("ssh", NAME, "cat /mnt/shared/note").stdout == "written while it slept\n"
+    assert box.world.remote(NAME, "rm", "--force", "--time", "0", "writer").stdout
+    box.world.must("suspend", NAME)
+    box.world.must("start", NAME)
+    assert box.world.must("ssh", NAME, "cat /mnt/shared/note").stdout == "written while it slept\n"
+
+
 def test_client_of_the_api_wakes_the_suspended_machine(box: KvmMachine, busybox: Path) -> None:
     box.serve(busybox)
     before = box.world.remote(NAME, "ps", "--quiet").stdout

@@ -7,13 +7,14 @@ import contextlib
 import json
 import os
 import shlex
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from machine import lock
 from machine.control import Command, encode
 from machine.errors import MachineError
+from machine.folders.transports import MountedFolder
 from machine.model.hardware import Hardware
 from machine.model.host import Accelerator
 from machine.model.ports import Driver
@@ -182,6 +183,7 @@ async def fake_machine(
     hardware: Hardware | None = None,
     hypervisor: str | None = None,
     patience: int = 1,
+    folders: Sequence[MountedFolder] = (),
     **fields: Any,
 ) -> AsyncIterator[FakeMachine]:
     """Run a supervisor that starts or `adopts` the machine `box`; `fields` go to make_record, `binary` plays QEMU.
@@ -210,6 +212,7 @@ async def fake_machine(
             base=base,
             hardware=hardware,
             hypervisor=hypervisor,
+            folders=folders,
         )
         async with serving_qmp(paths.qmp_socket, qemu.answer) as qmp:
             machine = FakeMachine(paths, assemble(assignment, starting, intervals), qemu, qmp, progress)

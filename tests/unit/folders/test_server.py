@@ -17,7 +17,7 @@ import pytest
 from machine.errors import BadInputError, MachineError, NotFoundError
 from machine.folders import retries
 from machine.folders import server as server_module
-from machine.folders.handover import load_folders
+from machine.folders.handover import load_folders, save_folders
 from machine.folders.server import FolderServer
 from machine.folders.settings import FolderSettings, GuestScripts
 from machine.folders.transports import MountedFolder
@@ -492,6 +492,12 @@ def test_folder_without_a_source_cannot_be_added(guest: Guest) -> None:
 
     finish(add())
     assert guest.asked[-1] == []  # what the guest has made ready is taken back
+
+
+def test_notes_bring_back_what_a_suspend_needs(tmp_path: Path) -> None:
+    folder = replace(over(Transport.VIRTIOFS), virtiofsd=("/v", "--x"), socket=tmp_path / "folder.sock")
+    save_folders([folder, over(Transport.NINEP, B)], tmp_path / "notes")
+    assert load_folders(tmp_path / "notes") == [folder, over(Transport.NINEP, B)]
 
 
 def test_notes_that_cannot_be_read_are_none(tmp_path: Path) -> None:

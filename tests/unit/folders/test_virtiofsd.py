@@ -13,8 +13,9 @@ from machine.folders.virtiofsd import (
     Flavour,
     OwnerIds,
     Virtiofsd,
-    flavour_of,
+    describe,
     parse_subids,
+    passes_state_on,
     virtiofsd_commands,
 )
 from machine.model.folders import Folder
@@ -24,6 +25,9 @@ USER = OwnerIds(uid=1000, gid=100, guest=1000, subuids=(100000, 65536), subgids=
 FOLDER = Folder(source="/a, b", target="/x")
 IDMAP = [sys.executable, "-I", "-S", os.fspath(idmap.__file__)]
 ALL = 2**32 - 1
+LEGACY = Virtiofsd(path="/v", flavour=Flavour.LEGACY, has_readonly=False)
+RUST = Virtiofsd(path="/v", flavour=Flavour.RUST, has_readonly=False)
+TRANSLATING = Virtiofsd(path="/v", flavour=Flavour.TRANSLATING, has_readonly=True)
 
 
 def commands(flavour: Flavour, owners: OwnerIds, folder: Folder = FOLDER) -> list[list[str]]:
@@ -83,16 +87,29 @@ def test_read_only_is_enforced_here_in_every_way_to_run_it(flavour: Flavour, own
 
 
 @pytest.mark.parametrize(
-    ("text", "flavour"),
+    ("text", "expected"),
     [
-        ("  -o source=PATH", (Flavour.LEGACY, False)),
-        ("  --shared-dir <SHARED_DIR>\n", (Flavour.RUST, False)),
-        ("  --shared-dir <SHARED_DIR>\n --readonly", (Flavour.RUST, True)),
-        ("  --shared-dir <SHARED_DIR>\n --readonly\n --translate-uid <>", (Flavour.TRANSLATING, True)),
+        ("  -o source=PATH", LEGACY),
+        ("  --shared-dir <SHARED_DIR>\n", RUST),
+        ("  --shared-dir <SHARED_DIR>\n --readonly", replace(RUST, has_readonly=True)),
+        ("  --shared-dir <SHARED_DIR>\n --readonly\n --translate-uid <>", TRANSLATING),
+        (
+            "  --shared-dir <SHARED_DIR>\n --readonly\n --translate-uid <>\n --migration-verify-handles",
+            replace(TRANSLATING, passes_state_on=True),
+        ),
     ],
 )
-def test_flavour_is_known_by_its_help(text: str, flavour: tuple[Flavour, bool]) -> None:
-    assert flavour_of(text) == flavour
+def test_virtiofsd_is_known_by_its_help(text: str, expected: Virtiofsd) -> None:
+    assert describe("/v", text) == expected
+
+
+def test_virtiofsd_that_can_passes_its_state_on() -> None:
+    for daemon in (RUST, TRANSLATING):
+        told = [
+            [passes_state_on(command) for command in virtiofsd_commands(one, USER, FOLDER)]
+            for one in (daemon, replace(daemon, passes_state_on=True))
+        ]
+        assert [set(each) for each in told] == [{False}, {True}]
 
 
 def test_subordinate_ids_are_the_largest_range_by_name_or_number() -> None:

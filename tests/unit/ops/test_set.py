@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from machine.errors import BadInputError
+from machine.errors import BadInputError, MachineError
 from machine.model.arch import Arch
 from machine.model.folders import Folder
+from machine.model.hardware import Suspension
 from machine.model.record import Pending
 from machine.model.transport import TransportChoice
-from machine.ops.set import SetRequest, change_record, plan_changes
-from tests.support.builders import make_config, make_host, make_record
+from machine.ops.set import SetRequest, change_record, check_keeps_folders, plan_changes
+from machine.store.suspension import commit_suspension, mark_of
+from tests.support.builders import make_config, make_host, make_record, make_roots, save_machine
+from tests.support.start import HARDWARE
 
 HOST = make_host(cpus=4, memory_mib=8192)
 TOO_MUCH = "greater than total system memory"
@@ -98,3 +104,21 @@ def test_guests_without_usb_get_no_devices() -> None:
     assert plan_changes(config, SetRequest(usbs=("",)), HOST) == config
     changed = plan_changes(make_config(arch=Arch.AARCH64), SetRequest(usbs=("bus=1,devnum=2",)), HOST)
     assert changed.usbs == ("bus=1,devnum=2",)
+
+
+@pytest.mark.parametrize("keeps_folders", [True, False])
+def test_folders_that_a_suspended_guest_has_mounted_cannot_change(tmp_path: Path, *, keeps_folders: bool) -> None:
+    paths = save_machine(make_roots(tmp_path), make_record())
+    paths.disk.touch()
+    paths.memory_in_work.touch()
+    hardware = replace(HARDWARE, machine_type="q35", keeps_folders=keeps_folders)
+    commit_suspension(
+        paths, Suspension(hardware=hardware, qemu="10.0.0", disk=mark_of(paths.disk), suspended=datetime.now(UTC))
+    )
+    check_keeps_folders(paths, "box", SetRequest(rootful=True))
+    for request in (SetRequest(volumes=("/a:/b",)), SetRequest(volume_driver="sshfs")):
+        if keeps_folders:
+            with pytest.raises(MachineError, match="box is suspended, and its folders were in use then"):
+                check_keeps_folders(paths, "box", request)
+        else:
+            check_keeps_folders(paths, "box", request)

@@ -92,17 +92,24 @@ def shares(case: Case, home: str) -> list[Share]:
 
 
 def plan(
-    case: Case, *, home: str | None = None, shared: bool = False, machine_type: str | None = None, **fields: Any
+    case: Case,
+    *,
+    home: str | None = None,
+    shared: bool = False,
+    machine_type: str | None = None,
+    keeps_folders: bool = False,
+    **fields: Any,
 ) -> tuple[str, ...]:
     qemu = make_qemu(f"{case.prefix}/bin/{BOARDS[case.arch].binary}")
     hardware = HardwareSupport(accelerator=case.host.os.traits.accelerator, obstacle=None, has_sme=case.has_sme)
     record = make_record(arch=case.arch, **fields)
     acceleration = choose_accelerator(case.accelerator, case.arch, case.host, hardware, qemu)
     shared_folders = shares(case, home or HOMES[case.host.os]) if shared else []
+    virtual = new_hardware(record, acceleration, shared_folders)
     return plan_launch(
         record,
         binary=qemu.path,
-        hardware=replace(new_hardware(record, acceleration, shared_folders), machine_type=machine_type),
+        hardware=replace(virtual, machine_type=machine_type, keeps_folders=keeps_folders),
         relay=RELAY,
         firmware=case.firmware,
         files=make_launch_files(Path(home or HOMES[case.host.os])),
@@ -156,6 +163,17 @@ def test_clone_is_told_its_identity_until_it_has_it() -> None:
     pending = plan(case, guest=PROVISIONED, home=COMMA_AND_SPACE, pending=Pending(rekey=True))
     table = f"{COMMA_AND_SPACE.replace(',', ',,')}/data/machines/box/identity.smbios"
     assert pending == (*settled, "-smbios", f"file={table}")
+
+
+def test_guest_that_has_kept_its_folders_is_resumed_with_their_devices() -> None:
+    case = CASES["linux-x86_64.x86_64-kvm"]
+    booted, resumed, mounted = (
+        [line for line in one_option_a_line(plan(case, shared=True, **options)).splitlines() if "folder" in line]
+        for options in ({}, {"machine_type": "versioned-1.0"}, {"machine_type": "versioned-1.0", "keeps_folders": True})
+    )
+    assert len(booted) == 4
+    assert resumed == []
+    assert mounted == booted
 
 
 @pytest.mark.parametrize("arch", Arch)

@@ -10,9 +10,12 @@ from pathlib import Path
 import pytest
 
 from machine.errors import MachineError
+from machine.folders.transports import MountedFolder
+from machine.model.folders import Folder
 from machine.model.hardware import Hardware, Suspension
 from machine.model.host import Accelerator
 from machine.model.obstacle import Obstacle
+from machine.model.transport import Transport
 from machine.qemu.accelerator import Acceleration
 from machine.store.paths import MachinePaths, is_suspended
 from machine.store.suspension import (
@@ -23,7 +26,7 @@ from machine.store.suspension import (
     mark_of,
     save_hardware,
 )
-from machine.supervisor.launch_resume import load_failure_hint, usable_suspension
+from machine.supervisor.launch_resume import check_kept_folders, give_up_hint, load_failure_hint, usable_suspension
 from tests.support.builders import make_record, make_roots, save_machine
 from tests.support.golden import Golden
 
@@ -108,9 +111,34 @@ def test_memory_fits_the_cpu_that_it_was_saved_on_or_one_unknown(
 def test_memory_that_an_older_program_has_saved_fits_any_cpu(paths: MachinePaths) -> None:
     suspension = suspend(paths)
     document = json.loads(paths.suspension.read_bytes())
-    del document["hardware"]["host_cpu"]
+    del document["hardware"]["host_cpu"], document["hardware"]["keeps_folders"]
     paths.suspension.write_text(json.dumps(document))
     assert usable_suspension("box", paths, replace(BY_KVM, host_cpu="Xeon 8")) == suspension
+
+
+def test_memory_that_was_saved_with_folders_mounted_needs_them(paths: MachinePaths) -> None:
+    usable = MountedFolder(
+        folder=Folder(source="/a", target="/a"),
+        transport=Transport.VIRTIOFS,
+        virtiofsd=("/v", "--migration-verify-handles"),
+    )
+    moved = replace(usable, transport=Transport.SSHFS, virtiofsd=())
+    lost = replace(moved, transport=None, problem="the folder /a does not exist on this host")
+    suspension = suspend(paths)
+    check_kept_folders("box", [usable, moved, lost], suspension)
+    suspension = suspend(paths, replace(KVM, keeps_folders=True))
+    assert load_suspension(paths) == suspension
+    check_kept_folders("box", [usable], suspension)
+    told = []
+    for folder in (moved, lost):
+        with pytest.raises(MachineError) as refused:
+            check_kept_folders("box", [usable, folder], suspension)
+        told.append(refused.value.message)
+        assert refused.value.hint == give_up_hint("box")
+    assert told == [
+        f'unable to resume "box": /a was in use when its memory was saved, and {reason}'
+        for reason in ("this host's virtiofsd cannot take it over now", "the folder /a does not exist on this host")
+    ]
 
 
 def test_memory_that_does_not_fit(paths: MachinePaths, golden: Golden) -> None:

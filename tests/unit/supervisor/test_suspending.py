@@ -16,12 +16,18 @@ import pytest
 from machine import control
 from machine.control import Command
 from machine.errors import MachineError
+from machine.folders.server import FolderServer
+from machine.folders.transports import MountedFolder
+from machine.model.folders import Folder
 from machine.model.hardware import Hardware
 from machine.model.host import Accelerator
+from machine.model.obstacle import Obstacle
 from machine.model.record import GuestFacts
 from machine.model.state import State
+from machine.model.transport import Transport
 from machine.ports import drivers
 from machine.store.paths import is_suspended
+from machine.store.suspension import load_suspension
 from machine.supervisor.events import SuspendRequested
 from machine.supervisor.guest_ssh import GuestSsh
 from tests.support.fake_machine import WAIT_S, FakeMachine, fake_machine, until
@@ -50,9 +56,10 @@ def refuse_duplicates(pid: int, places: object) -> NoReturn:
 Story = Callable[[FakeMachine], Awaitable[None]]
 
 
-def play(story: Story, directory: Path) -> None:
+def play(story: Story, directory: Path, *folders: MountedFolder) -> None:
     async def work() -> None:
-        async with fake_machine(directory, hardware=HARDWARE, guest=GuestFacts(provisioned=True)) as machine:
+        facts = GuestFacts(provisioned=True)
+        async with fake_machine(directory, hardware=HARDWARE, guest=facts, folders=folders) as machine:
             machine.paths.disk.touch()
             await machine.boot()
             await story(machine)
@@ -129,3 +136,49 @@ def test_idle_machine_runs_on_for_a_client_that_comes_before_its_suspend(ssh: Fa
         assert "migrate" not in machine.qmp.commands
 
     play(story, short_path)
+
+
+def shared(directory: Path, *options: str) -> MountedFolder:
+    """A folder, with a process in place of its virtiofsd."""
+    return MountedFolder(
+        folder=Folder(source="/usr", target="/x"),
+        transport=Transport.VIRTIOFS,
+        virtiofsd=("sh", "-c", "sleep 600", *options),
+        socket=directory / "folder.sock",
+    )
+
+
+async def refuse_release(server: FolderServer) -> Obstacle:
+    return Obstacle("/x is in use")
+
+
+def test_folder_in_use_stays_mounted_where_its_virtiofsd_passes_its_state_on(
+    ssh: FakeSsh, short_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(FolderServer, "release", refuse_release)
+
+    async def story(machine: FakeMachine) -> None:
+        machine.qemu.migration = SAVED
+        assert (await machine.ask(Command.SUSPEND))[-1] == {"ok": {"ending": "suspended"}}
+        assert await machine.end() is None
+        machine.supervisor.kept.close()
+        suspension = load_suspension(machine.paths)
+        assert suspension
+        assert suspension.hardware.keeps_folders
+        assert "device_del" not in machine.qmp.commands
+
+    play(story, short_path, shared(short_path, "--migration-verify-handles"))
+
+
+def test_folder_in_use_keeps_the_machine_awake_where_virtiofsd_cannot_pass_its_state_on(
+    ssh: FakeSsh, short_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(FolderServer, "release", refuse_release)
+
+    async def story(machine: FakeMachine) -> None:
+        with pytest.raises(MachineError, match="/x is in use"):
+            await asyncio.to_thread(control.request, machine.paths.control_socket, Command.SUSPEND, timeout_s=WAIT_S)
+        await machine.reach(State.RUNNING)
+        assert "migrate" not in machine.qmp.commands
+
+    play(story, short_path, shared(short_path))
