@@ -19,6 +19,9 @@ from machine.files import FILE_PUBLIC, disk_errors, make_directory, open_created
 from machine.model.dataclass import dataclass
 from machine.model.names import DEFAULT_MACHINE
 
+CLIENTS = ("podman", "podman-remote")
+"""The names of Podman's clients, the first that is tried first."""
+
 _LOCK_S = 30
 
 

@@ -13,10 +13,9 @@ from functools import cached_property
 
 from machine import runner
 from machine.errors import MachineError
-from machine.podman.connections import Connection, next_default
+from machine.podman.connections import CLIENTS, Connection, next_default
 
 _CLIENT_TIMEOUT_S = 30
-_PROGRAMS = ("podman", "podman-remote")
 # The user's CONTAINER_HOST would make the client edit another service's connections.
 _ENVIRONMENT = {"CONTAINER_HOST": "", "CONTAINER_CONNECTION": "", "CONTAINER_SSHKEY": ""}
 
@@ -43,7 +42,7 @@ class Client:
 
 def find_client() -> Client | None:
     """Find a working podman, or else podman-remote, on PATH."""
-    for program in _PROGRAMS:
+    for program in CLIENTS:
         path = shutil.which(program)
         if path is None:
             continue
@@ -93,18 +92,18 @@ class LegacyClient:
         connections, and is not asked for them.
         """
         asked = [_list_words("URI")] if has_connections else []
-        path = shutil.which(_PROGRAMS[0])
+        path = shutil.which(CLIENTS[0])
         try:
             # At the same time, because each takes 0.1 s.
             version, *listings = runner.run_together(
-                [[path or _PROGRAMS[0], *words] for words in (["--version"], *asked)],
+                [[path or CLIENTS[0], *words] for words in (["--version"], *asked)],
                 timeout_s=_CLIENT_TIMEOUT_S,
                 environment=_ENVIRONMENT,
             )
         except MachineError:  # it is broken, or there is only a podman-remote
             client = find_client()
             return cls(client.program, None) if client and client.is_legacy else None
-        client = Client(program=_PROGRAMS[0], path=path or _PROGRAMS[0], version=parse_version(version))
+        client = Client(program=CLIENTS[0], path=path or CLIENTS[0], version=parse_version(version))
         return cls(client.program, listings[0] if listings else "") if client.is_legacy else None
 
     def add(self, connections: tuple[Connection, ...]) -> None:

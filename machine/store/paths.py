@@ -228,6 +228,11 @@ class Roots:
         return MachinePaths(directory=self.data / "exported" / name, runtime=self.runtime / name)
 
     @property
+    def podman_default(self) -> Path:
+        """The cache of what an old Podman has told about its default connection."""
+        return self.cache / "podman-default.json"
+
+    @property
     def stream_metadata(self) -> Path:
         """The cache of fetched stream metadata."""
         return self.cache / "streams"

@@ -467,7 +467,7 @@ done
     ids=["image with rules", "image without"],
 )
 def test_rpm_ostree_keeps_the_images_rules_for_signatures(has_rules: bool, told: list[str]) -> None:
-    """A folder over them would have Fedora CoreOS refuse its own upgrades, and get an empty policy.json from systemd."""
+    """Over them, an empty policy.json would come from systemd, and Fedora CoreOS would refuse its own upgrades."""
     before, after = (
         mount_command([(Folder(source="/s", target=target), Transport.VIRTIOFS)])
         for target in ("/etc/containers", "/etc/containers/x")

@@ -32,17 +32,17 @@ class DefaultConnections:
 def default_connections(context: Context) -> DefaultConnections:
     """Find the default connections of Podman's clients.
 
-    An old client is run only if it may have connections, because running it takes 0.1 s.
+    An old client is asked only if it may have connections.
 
     Raises:
         MachineError: Podman's connections cannot be read.
     """
     found = [ConnectionsFile(connections_file(context.environment, context.home)).default_connection()]
-    if have_connections(find_files(context.environment, context.home)):
-        from machine.podman.legacy_connections import LegacyClient  # not for `machine ls` of others
+    if have_connections(files := find_files(context.environment, context.home)):
+        from machine.podman.legacy_default import legacy_default  # not for `machine ls` of others
 
-        if client := LegacyClient.find(has_connections=True):
-            found.append(client.default_connection())
+        if old := legacy_default(files, context.roots.podman_default):
+            found.append(old.connection)
     return DefaultConnections(found=tuple(found))
 
 
