@@ -41,6 +41,7 @@ class Page(StrEnum):
     DAMAGED_IMAGE = "damaged-image"
     FILES = "files"
     FOLDER = "folder"
+    HOSTS = "hosts"
     HOST_DISK_FULL = "disk-full-host"
     KVM = "kvm"
     MEMORY = "memory"

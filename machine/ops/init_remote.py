@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from machine import runner
-from machine.errors import BadInputError, MachineError
+from machine.errors import BadInputError, MachineError, Page
 from machine.files import write_atomic
 from machine.ignition import assets
 from machine.model.arch import Arch
@@ -220,7 +220,9 @@ def _check_needs_no_root(config: MachineConfig, username: str, place: str) -> No
         problem = f"folders need root, and {username} cannot become root on {place}"
     else:
         return
-    raise MachineError(problem, hint="let the user run sudo without a password there, or log in as root")
+    raise MachineError(
+        problem, hint="let the user run sudo without a password there, or log in as root", page=Page.HOSTS
+    )
 
 
 def _host_keys(target: SshTarget, route: ssh.Route, request: InitRequest, report: Reporter) -> list[str]:
@@ -241,6 +243,7 @@ def _host_keys(target: SshTarget, route: ssh.Route, request: InitRequest, report
     raise MachineError(
         f"the host key of {target.place} is not known: {shown}",
         hint="if this is its key, accept it with --accept-new-host-key, or give it: --host-key KEY",
+        page=Page.HOSTS,
     )
 
 
@@ -263,13 +266,16 @@ def _identity(target: SshTarget, route: ssh.Route, given: str | None, files: Pat
                 path.write_text(f"{key}\n")
                 candidates.append(path)
     if not candidates:
-        raise MachineError("you have no SSH key: neither in ~/.ssh nor in an agent", hint="give one: --identity FILE")
+        raise MachineError(
+            "you have no SSH key: neither in ~/.ssh nor in an agent", hint="give one: --identity FILE", page=Page.HOSTS
+        )
     if found := ssh.find_identity(target, candidates):
         return found
     count = f"the key {given}" if given else f"any of the {len(candidates)} keys in ~/.ssh and the agent"
     raise MachineError(
         f"{target.place} does not accept {count} for the user {target.username}",
         hint="a key with a passphrase must be in an agent; or give another key: --identity FILE",
+        page=Page.HOSTS,
     )
 
 
@@ -292,7 +298,8 @@ def _facts(target: SshTarget, planned: PlannedRemote, report: Reporter) -> Remot
     hint = f"run there: {' && '.join(commands)}" if commands else None
     if hint and not planned.request.install:
         hint += "; or let --install do it"
-    raise MachineError(f"{target.place} is not ready: {'; '.join(lack.text for lack in lacks)}", hint=hint)
+    problem = f"{target.place} is not ready: {'; '.join(lack.text for lack in lacks)}"
+    raise MachineError(problem, hint=hint, page=Page.HOSTS)
 
 
 def _mend(target: SshTarget, facts: RemoteFacts, agree: Agree, report: Reporter, *, folders: bool) -> list[Lack]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from machine import runner
-from machine.errors import BadInputError, MachineError
+from machine.errors import BadInputError, MachineError, Page
 from machine.ssh.command import (
     NO_AGENT,
     SshTarget,
@@ -212,9 +212,10 @@ def unreachable(target: SshTarget, stderr: str) -> MachineError:
     reason = lines[-1].removeprefix("ssh: ").strip() if lines else "ssh does not say why"
     if target.proxy_command is not None:
         return MachineError(
-            f"{target.place} cannot be reached by the proxy command: {reason}", details=lines, hint="try the command"
-        )
-    return MachineError(f"{target.place} cannot be reached: {reason}", details=lines)
+            f"{target.place} cannot be reached by the proxy command: {reason}",
+            details=lines, hint="try the command", page=Page.HOSTS,
+        )  # fmt: skip
+    return MachineError(f"{target.place} cannot be reached: {reason}", details=lines, page=Page.HOSTS)
 
 
 def agents_keys(agent: str | None) -> list[str]:
@@ -253,6 +254,7 @@ def find_identity(target: SshTarget, candidates: Sequence[Path]) -> Path | None:
             raise MachineError(
                 f"{target.place} does not have the host key that is known for it, so nothing was sent to it",
                 hint="if it was given a new one on purpose, correct --host-key or the host's line in known_hosts",
+                page=Page.HOSTS,
             )
         if "Permission denied (" not in done.stderr and "Too many authentication failures" not in done.stderr:
             raise unreachable(target, done.stderr)

@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 from machine import runner
-from machine.errors import GuestError, MachineError
+from machine.errors import GuestError, MachineError, Page
 from machine.folders.transports import MountedFolder
 from machine.model.record import MachineRecord
 from machine.model.transport import Transport
@@ -37,7 +37,8 @@ def prepare(record: MachineRecord, paths: MachinePaths) -> list[MountedFolder]:
     done = runner.run(session_argv(target, ["true"], no_input=True), timeout_s=_LOGIN_S, check=False)
     if done.returncode == SSH_FAILED:
         error = refusal(config.name, target, done.stderr) or unreachable(target, done.stderr)
-        raise GuestError(f'unable to start "{config.name}": {error.message}', details=error.details, hint=error.hint)
+        message = f'unable to start "{config.name}": {error.message}'
+        raise GuestError(message, details=error.details, hint=error.hint, page=Page.HOSTS)
     return [MountedFolder(folder=folder, transport=Transport.SSHFS) for folder in config.folders]
 
 

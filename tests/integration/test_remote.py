@@ -28,6 +28,8 @@ from tests.support.remote_host import SOCKET, UID, USER, RemoteHost
 from tests.support.waiting import wait_until
 from tests.support.world import World
 
+PAGE = "  see the documentation: troubleshooting#hosts\n"
+
 pytestmark = [
     pytest.mark.skipif(os.getuid() != 0 or sys.platform != "linux", reason="only root can give a host its own network"),
     pytest.mark.usefixtures("machines_elsewhere"),
@@ -139,7 +141,7 @@ def test_folders_are_mounted_and_leave_nothing_behind(world: World, host: Remote
     (world.root / "src").mkdir()
     bare = init(world, host, "--volume", f"{world.root}/src:/run/src")
     assert bare.status == 125
-    assert bare.stderr.splitlines()[-1] == (
+    assert bare.stderr.splitlines()[-2] == (
         f"Error: 127.0.0.1:{host.port} is not ready: sshfs, which mounts folders, is not installed; run there: "
         "sudo apt-get install -y sshfs; or let --install do it"
     )
@@ -226,6 +228,7 @@ def test_host_key_is_checked_first_and_then_pinned(world: World, host: RemoteHos
     )
     assert unknown.status == 125
     assert f"the host key of 127.0.0.1:{host.port} is not known: ssh-ed25519 SHA256:" in unknown.stderr
+    assert unknown.stderr.endswith(PAGE)
     assert nothing_is_left(world)
     other = keys.generate(tmp_path / "other", comment="other")
     wrong = init(world, host, "--host-key", other)
@@ -245,9 +248,9 @@ def test_each_lack_is_told_with_what_mends_it(world: World, host: RemoteHost) ->
     host.program("apt-get", "exit 1")
     bare = init(world, host)
     assert bare.status == 125
-    assert bare.stderr.splitlines()[-1] == (
+    assert bare.stderr.endswith(
         f"Error: 127.0.0.1:{host.port} is not ready: Podman is not installed; Podman's API socket is not enabled; "
-        "run there: sudo apt-get install -y podman; or let --install do it"
+        f"run there: sudo apt-get install -y podman; or let --install do it\n{PAGE}"
     )
     host.has_podman("3.4.4")
     old = init(world, host)
@@ -283,7 +286,7 @@ def test_install_asks_and_mends(world: World, host: RemoteHost) -> None:
     assert not (host.bin / "podman").exists()
     assert nothing_is_left(world)
     half = world.machine(*words, stdin="y\nn\n")
-    assert half.stderr.splitlines()[-1] == (
+    assert half.stderr.splitlines()[-2] == (
         f"Error: 127.0.0.1:{host.port} is not ready: Podman's API socket is not enabled; containers of core end when "
         "core logs out; run there: systemctl --user enable --now podman.socket && sudo loginctl enable-linger core"
     )
@@ -322,16 +325,19 @@ def test_hosts_that_cannot_be_reached(world: World, host: RemoteHost) -> None:
     failing = init(world, host, "--proxy-command", "false")
     assert failing.status == 125
     assert "cannot be reached by the proxy command" in failing.stderr
+    assert failing.stderr.endswith(PAGE)
     host.go_down()
     gone = init(world, host)
     assert gone.status == 125
     assert f"127.0.0.1:{host.port} cannot be reached: connect to host 127.0.0.1 port {host.port}: " in gone.stderr
     assert "Connection refused" in gone.stderr
+    assert gone.stderr.endswith(PAGE)
     host.go_up()
     made(world, host)
     host.go_down()
     start = world.machine("start", "far")
     assert 'unable to start "far": 127.0.0.1' in start.stderr
+    assert start.stderr.endswith(PAGE)
     assert world.state("far") == ("stopped", "")
 
 
