@@ -84,6 +84,11 @@ class FolderServer:
         self._folders.save()
         await self.daemons.start(self._folders, lock)
 
+    def note_unplugged(self, folder: Folder) -> None:
+        """Note that a suspend, whose supervisor was killed, has unplugged the folder's device."""
+        reason = "a suspend that has failed took it away; restart the machine to share it again"
+        self._daemon_has_ended(folder, not_mounted(folder, reason))
+
     def _daemon_has_ended(self, folder: Folder, problem: str) -> None:
         if self._folders.has_problem(folder, ProblemOf.DAEMON):
             return

@@ -12,7 +12,7 @@ from machine.deadline import Deadline
 from machine.errors import MachineError
 from machine.model.folders import Share
 from machine.model.transport import Transport
-from machine.qemu import monitor
+from machine.qemu import folder_devices, monitor
 from machine.qemu.boards import Board
 from machine.qemu.plan import folder_device, folder_id
 
@@ -37,23 +37,23 @@ async def plug_in(client: QMPClient, board: Board, shares: Sequence[Share]) -> N
         await monitor.execute(client, "device_add", {**folder_device(board, number, share)})
 
 
-async def unplug(client: QMPClient, shares: Sequence[Share], deadline: Deadline) -> None:
-    """Unplug the device of each folder. The guest must have unmounted the folders, and must let go of the devices.
+async def unplug(client: QMPClient, deadline: Deadline) -> None:
+    """Unplug all devices that share folders. The guest must have unmounted the folders, and must let go of the devices.
 
     Raises:
         DeadlineError: the guest does not let go of a device before the deadline.
         MachineError: QEMU does not answer, or rejects a command.
     """
-    for number, share in enumerate(shares):
-        await _unplug(client, folder_id(number), deadline)
-        if share.transport is Transport.VIRTIOFS:
-            await monitor.execute(client, "chardev-remove", {"id": folder_id(number)})
+    for device in sorted(await folder_devices.plugged(client)):
+        await _unplug(client, device, deadline)
+    for backend in sorted(await folder_devices.backends(client)):
+        await monitor.execute(client, "chardev-remove", {"id": backend})
 
 
 async def _unplug(client: QMPClient, device: str, deadline: Deadline) -> None:
     asked_at = float("-inf")
     now = asyncio.get_running_loop().time
-    while device in await _devices(client):
+    while device in await folder_devices.plugged(client):
         if deadline.passed:
             raise deadline.error()
         if now() - asked_at >= _ASK_EVERY_S:
@@ -67,9 +67,3 @@ async def _ask_to_let_go(client: QMPClient, device: str) -> None:
         await monitor.execute(client, "device_del", {"id": device})
     except MachineError as error:  # the guest is still at the first request, or the device has just gone
         log.info("%s", error.line)
-
-
-async def _devices(client: QMPClient) -> set[str]:
-    """Return the IDs of the devices that were given one."""
-    children = await monitor.execute(client, "qom-list", {"path": "/machine/peripheral"})
-    return {str(child["name"]) for child in children} if isinstance(children, list) else set()

@@ -17,12 +17,11 @@ from machine.deadline import Deadline
 from machine.errors import DiskError, GuestError, MachineError
 from machine.folders.server import FolderServer
 from machine.model.arch import Arch
-from machine.model.folders import Share
 from machine.model.hardware import Hardware, Suspension
 from machine.model.ports import Driver, SocketPath
 from machine.model.units import bytes_size
 from machine.ports.forwarding import Forwarding
-from machine.qemu import hotplug, memory, monitor
+from machine.qemu import folder_devices, hotplug, memory, monitor
 from machine.qemu.boards import BOARDS
 from machine.store.paths import MachinePaths
 from machine.store.suspension import begin_suspension, commit_suspension, drop_memory, drop_suspension, mark_of
@@ -95,7 +94,6 @@ class Suspender:
         self._kept = kept
         self._is_in_use = is_in_use
         self._keeps_folders = settings.hardware is not None and settings.hardware.keeps_folders
-        self._plugged: list[Share] = [] if settings.resumes and not self._keeps_folders else folders.shares
         if settings.resumes:
             link.is_settled.clear()
 
@@ -117,9 +115,13 @@ class Suspender:
             raise GuestError(obstacle.reason, hint=obstacle.remedy)
 
     async def _can_keep_folders(self) -> bool:
-        if self._plugged != self._folders.shares or not all(each.can_stay_mounted for each in self._folders.folders):
-            return False
-        return await memory.can_keep_folders(self._link.session())
+        """Return whether QEMU can save the state of the folders. One that was removed still has its device."""
+        client = self._link.session()
+        return (
+            all(each.can_stay_mounted for each in self._folders.folders)
+            and len(await folder_devices.plugged(client)) == len(self._folders.shares)
+            and await memory.can_keep_folders(client)
+        )
 
     async def suspend(self, *, if_idle: bool) -> None:
         """Save the guest's memory. When this returns, the machine is suspended as soon as QEMU has ended.
@@ -209,17 +211,15 @@ class Suspender:
     async def _unplug(self, client: QMPClient) -> None:
         deadline = Deadline.after(_UNPLUG_S * self._settings.time_scale, "the guest to let go of its folders' devices")
         self._folders.daemons.forget()
-        await hotplug.unplug(client, self._plugged, deadline)
-        self._plugged = []
+        await hotplug.unplug(client, deadline)
         await self._folders.daemons.end()
 
     async def _plug_in(self, client: QMPClient) -> None:
-        if self._plugged or not self._folders.shares:
+        if not self._folders.shares or await folder_devices.plugged(client):
             return
         if not self._folders.daemons.are_running:
             await self._folders.start_daemons(self._settings.lock)
         await hotplug.plug_in(client, BOARDS[self._settings.arch], self._folders.shares)
-        self._plugged = self._folders.shares
 
     def _check_space(self) -> None:
         """Check that the memory fits on the disk.

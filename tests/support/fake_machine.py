@@ -21,7 +21,7 @@ from machine.model.ports import Driver
 from machine.model.record import MachineRecord
 from machine.model.state import MachineState, State
 from machine.ports.limits import DEFAULT_LIMITS
-from machine.qemu.plan import LaunchPlan
+from machine.qemu.plan import LaunchPlan, folder_id
 from machine.store import records
 from machine.store.paths import MachinePaths
 from machine.supervisor.assembly import assemble
@@ -64,6 +64,9 @@ class FakeQemu:
         self.migration: dict[str, object] = {}
         """The answer to QMP's query-migrate."""
 
+        self.folders = 0
+        """How many folders have a device."""
+
         self.adopted_lock: int | None = None
 
     def end(self, status: int = 0, text: str = "") -> None:
@@ -81,6 +84,8 @@ class FakeQemu:
                 return {"qemu": {"major": 10, "minor": 0, "micro": 0}}
             case "query-migrate":
                 return self.migration
+            case "qom-list":
+                return [{"name": folder_id(number), "type": "a device"} for number in range(self.folders)]
             case "quit":
                 self.end()
             case "system_powerdown" if self.powers_down:
@@ -199,6 +204,7 @@ async def fake_machine(
         paths = save_machine(make_roots(directory), record)
         paths.runtime.mkdir(parents=True)
         qemu = FakeQemu(directory, binary)
+        qemu.folders = len(folders)
         if adopts:
             qemu.adopted_lock = lock.acquire(paths.lock)
         assignment = Assignment(
