@@ -15,6 +15,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
+
+from machine import lock
 from machine.model.network import NETDEV
 from machine.qemu import memory, monitor
 from machine.sockets import listener_pid, listens
@@ -27,6 +30,8 @@ INIT = ["init", "--image", "boot2podman", "--disk-size", "12", "--memory", "2048
 BOOT_S = 900.0
 FILE_INIT = 25.0
 SLEEPS = 3
+ASLEEP = 10
+ASLEEP_S = 30
 API = "curl --silent --fail --unix-socket /run/user/$(id -u)/podman/podman.sock http://d/_ping"
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "boot2podman-tests"
 
@@ -235,6 +240,25 @@ async def bare_load(bench: Bench, name: str, argv: list[str]) -> float:
             process.kill()
 
 
+def bench_asleep(bench: Bench) -> None:
+    """Measure the processes that wait for clients of machines that are asleep."""
+    names = [f"asleep{number}" for number in range(ASLEEP)]
+    for name in names:
+        bench.machine(*INIT, name)
+        bench.machine("start", "--on-demand", name)
+    pids = [pid for name in names if (pid := lock.holder_pid(bench.directory(name) / "waiting.lock"))]
+    processes = [psutil.Process(pid) for pid in pids]
+    before = sum(sum(process.cpu_times()[:2]) for process in processes)
+    time.sleep(ASLEEP_S)
+    used = sum(sum(process.cpu_times()[:2]) for process in processes) - before
+    sizes = [process.memory_full_info() for process in processes]
+    detail = f"proportional; resident {sum(size.rss for size in sizes) / 10**6:.0f} MB"
+    show(f"memory of {len(pids)} machines asleep, MB", sum(size.pss for size in sizes) / 10**6, 250, detail)
+    show(f"processor of {len(pids)} machines asleep, %", 100 * used / ASLEEP_S, 0.5, f"of one CPU, {ASLEEP_S} s")
+    for name in names:
+        bench.machine("rm", "--force", name)
+
+
 def bench_memory(bench: Bench, name: str) -> None:
     """Measure the resident memory of all processes but QEMU; the proportional size counts shared pages once."""
     supervisor = listener_pid(bench.runtime(name) / "control.sock")
@@ -301,6 +325,7 @@ def main() -> None:
         if found:
             write_chart(commands_chart(found), arguments.toml)
         if "start" in wanted:
+            bench_asleep(bench)
             bench_start(bench, arguments.rounds)
     finally:
         for name in bench.machine("ls", "-n", "-q").split():
