@@ -136,8 +136,7 @@ async def wait(
             waiting = Waiting(paths, name, reason, inherited, patience=_patience(roots))
             async with waiting.answering():
                 if reason:
-                    await asyncio.sleep(_PAUSE_S)
-                    waiting.open()
+                    await waiting.open_after_pause()
                 reason = await waiting.outcome
                 if reason is None:
                     waiting.doors.close()
@@ -223,6 +222,12 @@ class Waiting:
             log.warning("clients of %s are not waited for any more", place)
             listener.close()
         self._inherited.clear()
+
+    async def open_after_pause(self) -> None:
+        """Listen for clients some time after a start has failed, unless somebody has started the machine meanwhile."""
+        await asyncio.wait([self.outcome], timeout=_PAUSE_S)
+        if not self._is_taken_over:
+            self.open()
 
     @property
     def _is_awake(self) -> bool:

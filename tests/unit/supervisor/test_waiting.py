@@ -190,6 +190,21 @@ def test_start_that_fails_hangs_up_and_is_told(short_path: Path, monkeypatch: py
     with_machine(work, short_path, monkeypatch, start=FAILS)
 
 
+def test_start_by_somebody_else_soon_after_one_that_has_failed_keeps_its_sockets(
+    short_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def work(machine: Asleep) -> None:
+        monkeypatch.setattr(waiting, "_PAUSE_S", 1.0)
+        assert await call(machine, over_tcp=False) == b""
+        await machine.wake()
+        await asyncio.sleep(1.5)
+        assert await call(machine, over_tcp=False) == b"PING"
+        assert await call(machine, over_tcp=True) == b"PING"
+        await machine.process
+
+    with_machine(work, short_path, monkeypatch, start=FAILS)
+
+
 def test_supervisor_that_ends_before_the_machine_is_up_hangs_up(
     short_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
