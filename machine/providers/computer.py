@@ -8,8 +8,7 @@ import signal
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
 
-from qemu.qmp import QMPClient
-
+from machine.qemu.monitor import Monitor
 from machine.qemu.shutdown import Ending, Limits
 
 
@@ -45,7 +44,7 @@ class Computer(ABC):
 
     @abstractmethod
     async def shut_down(
-        self, monitor: QMPClient | None, log_in_and_power_off: Callable[[], Awaitable[bool]], limits: Limits
+        self, monitor: Monitor | None, log_in_and_power_off: Callable[[], Awaitable[bool]], limits: Limits
     ) -> Ending:
         """End the computer within these limits, and return how it ended. The arguments are as in `Means`.
 

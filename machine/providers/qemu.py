@@ -8,13 +8,12 @@ import signal
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
-from qemu.qmp import QMPClient
-
 from machine import async_runner, lock
 from machine.async_runner import Child
 from machine.files import disk_errors, open_created
 from machine.providers.computer import Computer
 from machine.qemu import shutdown
+from machine.qemu.monitor import Monitor
 from machine.qemu.shutdown import Ending, Limits, Means
 
 
@@ -22,7 +21,7 @@ class QemuProcess(Computer):
     """A QEMU process."""
 
     async def shut_down(
-        self, monitor: QMPClient | None, log_in_and_power_off: Callable[[], Awaitable[bool]], limits: Limits
+        self, monitor: Monitor | None, log_in_and_power_off: Callable[[], Awaitable[bool]], limits: Limits
     ) -> Ending:
         means = Means(
             monitor=monitor,

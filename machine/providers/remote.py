@@ -6,9 +6,8 @@ import asyncio
 import signal
 from collections.abc import Awaitable, Callable
 
-from qemu.qmp import QMPClient
-
 from machine.providers.computer import Computer
+from machine.qemu.monitor import Monitor
 from machine.qemu.shutdown import Ending, Limits
 
 
@@ -24,7 +23,7 @@ class RemoteComputer(Computer):
 
     async def shut_down(
         self,
-        monitor: QMPClient | None,  # noqa: ARG002
+        monitor: Monitor | None,  # noqa: ARG002
         log_in_and_power_off: Callable[[], Awaitable[bool]],  # noqa: ARG002
         limits: Limits,  # noqa: ARG002
     ) -> Ending:

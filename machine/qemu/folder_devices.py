@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from qemu.qmp import QMPClient
-
 from machine.qemu import monitor
+from machine.qemu.monitor import Monitor
 from machine.qemu.plan import is_folder_id
 
 # What QEMU writes before the address of a socket that the other side has closed.
@@ -13,7 +12,7 @@ _CLOSED = "disconnected:"
 _NINEP = "virtio-9p"
 
 
-async def plugged(client: QMPClient) -> dict[str, str]:
+async def plugged(client: Monitor) -> dict[str, str]:
     """Return the IDs of the devices that share folders, each with what QEMU calls the device.
 
     Raises:
@@ -25,7 +24,7 @@ async def plugged(client: QMPClient) -> dict[str, str]:
     return {str(each["name"]): str(each["type"]) for each in children if is_folder_id(each["name"])}
 
 
-async def plugged_tags(client: QMPClient) -> set[str]:
+async def plugged_tags(client: Monitor) -> set[str]:
     """Return the tags of the folders that have a device.
 
     Raises:
@@ -38,7 +37,7 @@ async def plugged_tags(client: QMPClient) -> set[str]:
     }
 
 
-async def backends(client: QMPClient) -> dict[str, str]:
+async def backends(client: Monitor) -> dict[str, str]:
     """Return the IDs of the sockets to virtiofsd, each with what QEMU says of its state.
 
     Raises:
@@ -50,7 +49,7 @@ async def backends(client: QMPClient) -> dict[str, str]:
     return {str(each["label"]): str(each["filename"]) for each in sockets if is_folder_id(each["label"])}
 
 
-async def tags_without_server(client: QMPClient) -> set[str]:
+async def tags_without_server(client: Monitor) -> set[str]:
     """Return the tags of the folders whose virtiofsd has ended.
 
     Raises:
@@ -60,5 +59,5 @@ async def tags_without_server(client: QMPClient) -> set[str]:
     return {str(await _property(client, device, "tag")) for device in closed}
 
 
-async def _property(client: QMPClient, device: str, name: str) -> object:
+async def _property(client: Monitor, device: str, name: str) -> object:
     return await monitor.execute(client, "qom-get", {"path": f"/machine/peripheral/{device}", "property": name})

@@ -6,14 +6,13 @@ import asyncio
 import logging
 from collections.abc import Sequence
 
-from qemu.qmp import QMPClient
-
 from machine.deadline import Deadline
 from machine.errors import MachineError
 from machine.model.folders import Share
 from machine.model.transport import Transport
 from machine.qemu import folder_devices, monitor
 from machine.qemu.boards import Board
+from machine.qemu.monitor import Monitor
 from machine.qemu.plan import folder_device, folder_id
 
 log = logging.getLogger(__name__)
@@ -23,7 +22,7 @@ _POLL_S = 0.1
 _ASK_EVERY_S = 5.0
 
 
-async def plug_in(client: QMPClient, board: Board, shares: Sequence[Share]) -> None:
+async def plug_in(client: Monitor, board: Board, shares: Sequence[Share]) -> None:
     """Plug in the device of each folder. A virtiofsd must listen already for each folder that needs one.
 
     Raises:
@@ -37,7 +36,7 @@ async def plug_in(client: QMPClient, board: Board, shares: Sequence[Share]) -> N
         await monitor.execute(client, "device_add", {**folder_device(board, number, share)})
 
 
-async def unplug(client: QMPClient, deadline: Deadline) -> None:
+async def unplug(client: Monitor, deadline: Deadline) -> None:
     """Unplug all devices that share folders. The guest must have unmounted the folders, and must let go of the devices.
 
     Raises:
@@ -50,7 +49,7 @@ async def unplug(client: QMPClient, deadline: Deadline) -> None:
         await monitor.execute(client, "chardev-remove", {"id": backend})
 
 
-async def _unplug(client: QMPClient, device: str, deadline: Deadline) -> None:
+async def _unplug(client: Monitor, device: str, deadline: Deadline) -> None:
     asked_at = float("-inf")
     now = asyncio.get_running_loop().time
     while device in await folder_devices.plugged(client):
@@ -62,7 +61,7 @@ async def _unplug(client: QMPClient, device: str, deadline: Deadline) -> None:
         await asyncio.sleep(_POLL_S)
 
 
-async def _ask_to_let_go(client: QMPClient, device: str) -> None:
+async def _ask_to_let_go(client: Monitor, device: str) -> None:
     try:
         await monitor.execute(client, "device_del", {"id": device})
     except MachineError as error:  # the guest is still at the first request, or the device has just gone

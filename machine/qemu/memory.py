@@ -8,12 +8,11 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from qemu.qmp import QMPClient
-
 from machine.deadline import Deadline
 from machine.errors import MachineError
 from machine.files import FILE_PRIVATE, disk_errors
 from machine.qemu import monitor
+from machine.qemu.monitor import Monitor
 
 # The first QEMU that reads and writes files itself.
 _FILE_VERSION = (8, 2)
@@ -25,7 +24,7 @@ _UNLIMITED_BYTES_S = 2**40
 _TYPE_SUFFIX = "-machine"
 
 
-async def machine_type(client: QMPClient) -> str:
+async def machine_type(client: Monitor) -> str:
     """Return QEMU's name for the version of its machine type, like `pc-q35-7.2`.
 
     Raises:
@@ -35,7 +34,7 @@ async def machine_type(client: QMPClient) -> str:
     return str(answer).removesuffix(_TYPE_SUFFIX)
 
 
-async def version(client: QMPClient) -> tuple[int, ...]:
+async def version(client: Monitor) -> tuple[int, ...]:
     """Return the version of the running QEMU.
 
     Raises:
@@ -48,7 +47,7 @@ async def version(client: QMPClient) -> tuple[int, ...]:
             raise MachineError("QEMU does not tell its version")
 
 
-async def obstacles(client: QMPClient) -> list[str]:
+async def obstacles(client: Monitor) -> list[str]:
     """Return QEMU's reasons why the memory cannot be saved, or an empty list if it can.
 
     Raises:
@@ -61,7 +60,7 @@ async def obstacles(client: QMPClient) -> list[str]:
             return []
 
 
-async def can_keep_folders(client: QMPClient) -> bool:
+async def can_keep_folders(client: Monitor) -> bool:
     """Return whether this QEMU can save the memory of a guest that has folders mounted by virtiofs.
 
     Raises:
@@ -70,7 +69,7 @@ async def can_keep_folders(client: QMPClient) -> bool:
     return await version(client) >= _VIRTIOFSD_VERSION
 
 
-async def save(client: QMPClient, path: Path, deadline: Deadline) -> None:
+async def save(client: Monitor, path: Path, deadline: Deadline) -> None:
     """Write the memory of a guest whose CPUs are stopped to a new file, and flush the file to the disk.
 
     Raises:
@@ -95,7 +94,7 @@ def _opened(path: Path, flags: int) -> Iterator[int]:
         os.close(descriptor)
 
 
-async def _uri(client: QMPClient, path: Path, descriptor: int) -> str:
+async def _uri(client: Monitor, path: Path, descriptor: int) -> str:
     """Return the URI of a file for QEMU. A QEMU that cannot open the file itself is sent the descriptor."""
     if await version(client) >= _FILE_VERSION:
         return f"file:{os.fspath(path)}"
@@ -104,7 +103,7 @@ async def _uri(client: QMPClient, path: Path, descriptor: int) -> str:
     return f"fd:{_DESCRIPTOR}"
 
 
-async def _await_end(client: QMPClient, deadline: Deadline) -> None:
+async def _await_end(client: Monitor, deadline: Deadline) -> None:
     while True:
         match await monitor.execute(client, "query-migrate"):
             case {"status": "completed"}:
@@ -121,7 +120,7 @@ async def _await_end(client: QMPClient, deadline: Deadline) -> None:
         await asyncio.sleep(_POLL_S)
 
 
-async def load(client: QMPClient, path: Path) -> None:
+async def load(client: Monitor, path: Path) -> None:
     """Load a guest's memory into a QEMU that was started to wait for it. The guest's CPUs stay stopped.
 
     A QEMU that cannot load the memory ends, and closes the connection. Its last message says why.

@@ -30,16 +30,27 @@ STATUS_SAVED = "postmigrate"
 """The status of a guest whose memory has been saved, and whose CPUs are stopped since."""
 
 
+_ANSWER_S = 10.0
+
+
+class Monitor(QMPClient):
+    """A session with QEMU's monitor, by QMP. QEMU may take `patience` times as long as usual to answer."""
+
+    def __init__(self, *, patience: int = 1) -> None:
+        super().__init__("machine")
+        self.patience = patience
+
+
 @contextlib.asynccontextmanager
-async def connected(socket: Path, *, timeout_s: float) -> AsyncIterator[QMPClient]:
-    """Connect to QEMU, and disconnect at the end of the block.
+async def connected(socket: Path, *, timeout_s: float, patience: int = 1) -> AsyncIterator[Monitor]:
+    """Connect to QEMU, and disconnect at the end of the block. `patience` multiplies the time for QEMU's answers.
 
     Raises:
         MachineError: QEMU does not answer in time.
     """
-    client = QMPClient("machine")
+    client = Monitor(patience=patience)
     try:
-        async with asyncio.timeout(timeout_s):
+        async with asyncio.timeout(timeout_s * patience):
             await client.connect(str(socket))
     except (ConnectError, OSError, TimeoutError) as error:
         raise MachineError(f"QEMU does not answer on {socket}: {reason_of(error)}") from error
@@ -52,13 +63,14 @@ async def connected(socket: Path, *, timeout_s: float) -> AsyncIterator[QMPClien
 
 
 async def execute(
-    client: QMPClient, command: str, arguments: dict[str, object] | None = None, *, timeout_s: float = 10
+    client: Monitor, command: str, arguments: dict[str, object] | None = None, *, timeout_s: float = _ANSWER_S
 ) -> object:
-    """Run one QMP command.
+    """Run one QMP command. The session's patience multiplies `timeout_s`.
 
     Raises:
         MachineError: QEMU rejects the command, closes the connection or does not answer in time.
     """
+    timeout_s *= client.patience
     try:
         async with asyncio.timeout(timeout_s):
             return await client.execute(command, arguments)
@@ -68,7 +80,7 @@ async def execute(
         raise MachineError(f"QEMU failed to execute {command}: {reason_of(error)}") from error
 
 
-async def human_command(client: QMPClient, line: str) -> str:
+async def human_command(client: Monitor, line: str) -> str:
     """Run a command line in QEMU's human monitor, and return the command's output.
 
     Raises:
@@ -77,7 +89,7 @@ async def human_command(client: QMPClient, line: str) -> str:
     return str(await execute(client, "human-monitor-command", {"command-line": line}))
 
 
-async def query_status(client: QMPClient) -> str:
+async def query_status(client: Monitor) -> str:
     """Return what QEMU calls the status of the guest's CPUs, such as `running`.
 
     Raises:
@@ -87,7 +99,7 @@ async def query_status(client: QMPClient) -> str:
     return str(answer["status"]) if isinstance(answer, dict) else ""
 
 
-async def request_quit(client: QMPClient) -> None:
+async def request_quit(client: Monitor) -> None:
     """Tell QEMU to quit. QEMU may close the connection without an answer."""
     with contextlib.suppress(MachineError, ExecInterruptedError):
         await execute(client, "quit")

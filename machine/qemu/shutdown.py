@@ -9,11 +9,10 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
-from qemu.qmp import QMPClient
-
 from machine.errors import DiskError, MachineError
 from machine.model.host import Accelerator
 from machine.qemu import monitor
+from machine.qemu.monitor import Monitor
 
 _BUTTON_EVERY_S = 10.0
 _STATUS_EVERY_S = 2.0
@@ -51,7 +50,7 @@ class Ending(StrEnum):
 class Means:
     """The ways to reach a running QEMU and its guest."""
 
-    monitor: QMPClient | None
+    monitor: Monitor | None
     """A QMP session, or None if QEMU's monitor cannot be reached, for example because its socket was removed."""
 
     log_in_and_power_off: Callable[[], Awaitable[bool]]
@@ -131,7 +130,7 @@ async def _power_down(means: Means, limits: Limits) -> bool:
         return await means.ended(limits.quit_s)
 
 
-async def _press_button(client: QMPClient, ended: Callable[[float], Awaitable[bool]], limit_s: float) -> bool:
+async def _press_button(client: Monitor, ended: Callable[[float], Awaitable[bool]], limit_s: float) -> bool:
     until = time.monotonic() + limit_s
     had_full_disk = await monitor.query_status(client) == monitor.STATUS_DISK_FULL
     # A paused guest does not notice the button.
@@ -151,7 +150,7 @@ async def _press_button(client: QMPClient, ended: Callable[[float], Awaitable[bo
     return False
 
 
-async def _check_disk(client: QMPClient) -> None:
+async def _check_disk(client: Monitor) -> None:
     """Check that a full disk has not stopped the guest.
 
     Raises:

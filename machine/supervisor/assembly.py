@@ -114,7 +114,10 @@ def assemble(
     if assignment.record.config.remote:
         watching = watching_remote(assignment, life, ports, starting, intervals)
     else:
-        qmp = QmpSessions(link, paths=paths, life=life, record=record, ports=ports, heartbeat_s=intervals.heartbeat_s)
+        qmp = QmpSessions(
+            link, paths=paths, life=life, record=record, ports=ports, heartbeat_s=intervals.heartbeat_s,
+            patience=assignment.patience,
+        )  # fmt: skip
         watching = [qmp.run, watches.watch_kernel, watches.watch_evidence, guest_check.watch]
         if wish := parse_idle_suspend(assignment.record.config.idle_suspend):
             watching.append(IdleWatch(wish=wish, commands=commands, look=activity.look).watch)

@@ -10,12 +10,13 @@ import os
 import shutil
 import time
 
-from qemu.qmp import EventListener, QMPClient, QMPError, Runstate
+from qemu.qmp import EventListener, QMPError, Runstate
 
 from machine.errors import MachineError
 from machine.model.ports import Driver
 from machine.ports.forwarding import Forwarding
 from machine.qemu import monitor
+from machine.qemu.monitor import Monitor
 from machine.store.paths import MachinePaths
 from machine.store.suspension import drop_memory, drop_suspension, stands_still
 from machine.supervisor.clock import HostClock
@@ -57,7 +58,7 @@ class QmpLink:
     """Holds the current QMP session, so that other parts of the supervisor can send commands to QEMU."""
 
     def __init__(self) -> None:
-        self.client: QMPClient | None = None
+        self.client: Monitor | None = None
         """None while there is no session."""
 
         self.is_settled = asyncio.Event()
@@ -65,7 +66,7 @@ class QmpLink:
 
         self.is_settled.set()
 
-    def session(self) -> QMPClient:
+    def session(self) -> Monitor:
         """Return the current QMP session.
 
         Raises:
@@ -99,7 +100,9 @@ class QmpSessions:
         record: RecordKeeper,
         ports: Forwarding,
         heartbeat_s: float,
+        patience: int,
     ) -> None:
+        self._patience = patience
         self._link = link
         self._paths = paths
         self._life = life
@@ -116,7 +119,7 @@ class QmpSessions:
 
     async def _hold_session(self) -> None:
         """Connect to QEMU, and hold the QMP session until QEMU closes the connection."""
-        client = QMPClient("machine")
+        client = Monitor(patience=self._patience)
         client.logger.addFilter(_demoted)
         listener = EventListener(_EVENTS)
         client.register_listener(listener)
@@ -130,7 +133,7 @@ class QmpSessions:
                 async with asyncio.timeout(_FAREWELL_S):  # a QEMU that is stopped reads nothing
                     await client.disconnect()
 
-    async def _attend(self, client: QMPClient, listener: EventListener) -> None:
+    async def _attend(self, client: Monitor, listener: EventListener) -> None:
         """Read what QEMU and the guest report, and post it as events, until QEMU closes the connection."""
         self._life.post(QemuUp())
         self._life.post(QemuAnswered())
@@ -148,7 +151,7 @@ class QmpSessions:
             for task in readers:
                 task.cancel()
 
-    async def _connect(self, client: QMPClient) -> None:
+    async def _connect(self, client: Monitor) -> None:
         """Connect as soon as QEMU listens.
 
         The wait ends at the latest when the phase's deadline passes or QEMU exits.
@@ -156,13 +159,13 @@ class QmpSessions:
         while True:
             if self._paths.qmp_socket.exists():
                 try:
-                    async with asyncio.timeout(_GREETING_S):
+                    async with asyncio.timeout(_GREETING_S * self._patience):
                         return await client.connect(os.fspath(self._paths.qmp_socket))
                 except (QMPError, OSError, TimeoutError) as error:
                     log.debug("QMP: %s", error)
             await asyncio.sleep(_GREETING_RETRY_S)
 
-    async def _watch_heartbeat(self, client: QMPClient) -> None:
+    async def _watch_heartbeat(self, client: Monitor) -> None:
         """Check at intervals whether QEMU answers, a full disk has stopped the guest, or the host has slept."""
         clock = HostClock()
         while True:
@@ -180,7 +183,7 @@ class QmpSessions:
             self._life.post(QemuAnswered())
             await self._handle_status(status, client)
 
-    async def _handle_status(self, status: str, client: QMPClient) -> None:
+    async def _handle_status(self, status: str, client: Monitor) -> None:
         is_left = status == monitor.STATUS_SAVED or (status == monitor.STATUS_PAUSED and stands_still(self._paths))
         if is_left and not self._life.current.stopping:
             await self._run_on(client)
@@ -192,19 +195,19 @@ class QmpSessions:
         elif status == monitor.STATUS_RUNNING and self._life.current.pause is not None:
             self._life.post(Resumed())
 
-    async def _run_on(self, client: QMPClient) -> None:
+    async def _run_on(self, client: Monitor) -> None:
         """Let a guest run on whose supervisor was killed while it saved the memory, or before a resumed guest ran."""
         with contextlib.suppress(MachineError, *_HUNG_UP):  # the next heartbeat tries again, or QEMU has ended
             await asyncio.to_thread(drop_memory, self._paths)
             await client.execute("cont")
             await asyncio.to_thread(drop_suspension, self._paths)
 
-    async def _resume_if_there_is_space(self, client: QMPClient) -> None:
+    async def _resume_if_there_is_space(self, client: Monitor) -> None:
         with contextlib.suppress(*_HUNG_UP):  # the next heartbeat tries again, or QEMU has ended
             if shutil.disk_usage(self._paths.directory).free > MIN_FREE_BYTES:
                 await client.execute("cont")
 
-    async def _read_events(self, client: QMPClient, listener: EventListener) -> None:
+    async def _read_events(self, client: Monitor, listener: EventListener) -> None:
         last_reset = -math.inf
         async for event in listener:
             log.debug("QMP event: %s %s", event["event"], event.get("data"))
@@ -266,7 +269,7 @@ def _demoted(record: logging.LogRecord) -> bool:
     return True
 
 
-async def _query_status(client: QMPClient) -> str | None:
+async def _query_status(client: Monitor) -> str | None:
     """Return the status of the guest's CPUs in QEMU's words. If QEMU closes the connection, return None."""
     try:
         answer = await client.execute("query-status")

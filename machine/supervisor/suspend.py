@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 import psutil
-from qemu.qmp import QMPClient
 
 from machine import lock
 from machine.deadline import Deadline
@@ -23,6 +22,7 @@ from machine.model.units import bytes_size
 from machine.ports.forwarding import Forwarding
 from machine.qemu import folder_devices, hotplug, memory, monitor
 from machine.qemu.boards import BOARDS
+from machine.qemu.monitor import Monitor
 from machine.store.paths import MachinePaths
 from machine.store.suspension import begin_suspension, commit_suspension, drop_memory, drop_suspension, mark_of
 from machine.supervisor.doors import Place
@@ -163,7 +163,7 @@ class Suspender:
         await self._connection.end()
         self._kept.listen_at_others(wanted)
 
-    async def _save(self, client: QMPClient, hardware: Hardware) -> None:
+    async def _save(self, client: Monitor, hardware: Hardware) -> None:
         paths = self._settings.paths
         version, machine_type = await memory.version(client), await memory.machine_type(client)
         suspension = Suspension(
@@ -174,11 +174,12 @@ class Suspender:
         )
         await asyncio.to_thread(begin_suspension, paths, suspension)
         await monitor.execute(client, "stop")
-        deadline = Deadline.after(_MIN_SAVE_S + self._memory_bytes() / _MIN_BYTES_S, "QEMU to save the memory")
+        limit_s = (_MIN_SAVE_S + self._memory_bytes() / _MIN_BYTES_S) * client.patience
+        deadline = Deadline.after(limit_s, "QEMU to save the memory")
         await memory.save(client, paths.memory_in_work, deadline)
         await asyncio.to_thread(commit_suspension, paths, replace(suspension, disk=mark_of(paths.disk)))
 
-    async def _run_on(self, client: QMPClient) -> None:
+    async def _run_on(self, client: Monitor) -> None:
         """Let the guest run on after a suspend has failed. The folders are mounted after the next connection."""
         try:
             await self._continue(client)
@@ -198,7 +199,7 @@ class Suspender:
         self._link.is_settled.set()
         await self._continue(client)
 
-    async def _continue(self, client: QMPClient) -> None:
+    async def _continue(self, client: Monitor) -> None:
         """Let the guest run, and open its ports.
 
         The saved memory is removed before the guest runs, because it would no longer fit the disk.
@@ -208,13 +209,13 @@ class Suspender:
         await asyncio.to_thread(drop_suspension, self._settings.paths)
         await self._ports.on_driver_up(Driver.SLIRP)  # the SSH master needs the guest's SSH port
 
-    async def _unplug(self, client: QMPClient) -> None:
+    async def _unplug(self, client: Monitor) -> None:
         deadline = Deadline.after(_UNPLUG_S * self._settings.time_scale, "the guest to let go of its folders' devices")
         self._folders.daemons.forget()
         await hotplug.unplug(client, deadline)
         await self._folders.daemons.end()
 
-    async def _plug_in(self, client: QMPClient) -> None:
+    async def _plug_in(self, client: Monitor) -> None:
         if not self._folders.shares or await folder_devices.plugged(client):
             return
         if not self._folders.daemons.are_running:

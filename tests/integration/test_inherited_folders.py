@@ -10,7 +10,6 @@ from pathlib import Path
 
 import psutil
 import pytest
-from qemu.qmp import QMPClient
 
 from machine.folders.daemons import VirtiofsDaemons
 from machine.folders.probe import find_virtiofsd, probe_owners, usable_command
@@ -24,6 +23,7 @@ from machine.model.obstacle import Obstacle
 from machine.model.transport import Transport
 from machine.qemu import folder_devices, hotplug
 from machine.qemu.boards import BOARDS
+from machine.qemu.monitor import Monitor
 from machine.supervisor.inherited_folders import watch_inherited_folders
 from machine.supervisor.qmp import QmpLink
 from machine.this_host import current_host
@@ -71,7 +71,7 @@ def inherited(directory: Path, folders: list[MountedFolder], problems: list[str 
 
 
 @contextlib.asynccontextmanager
-async def watched(directory: Path, server: FolderServer, plugged: list[MountedFolder]) -> AsyncIterator[QMPClient]:
+async def watched(directory: Path, server: FolderServer, plugged: list[MountedFolder]) -> AsyncIterator[Monitor]:
     """A QEMU in which an earlier supervisor has plugged folders, and that is watched."""
     others = VirtiofsDaemons(directory / "virtiofsd.log", on_exit=lambda *_: None)
     await others.start(plugged, None)

@@ -8,13 +8,12 @@ import subprocess
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-from qemu.qmp import QMPClient
-
 from machine.model.arch import Arch
 from machine.model.hardware import Hardware
 from machine.model.record import GuestFacts
 from machine.qemu import monitor
 from machine.qemu.img import QemuImg
+from machine.qemu.monitor import Monitor
 from machine.qemu.plan import plan_launch
 from machine.qemu.probe import find_qemu, probe_qemu
 from machine.sockets import listens
@@ -29,7 +28,7 @@ WAIT_S = 30
 
 
 @contextlib.asynccontextmanager
-async def running_qemu(base: Path, hardware: Hardware) -> AsyncIterator[QMPClient]:
+async def running_qemu(base: Path, hardware: Hardware) -> AsyncIterator[Monitor]:
     """A QEMU with a machine's command line, whose firmware finds nothing to boot."""
     files = make_launch_files(base)
     qemu = probe_qemu(find_qemu(Arch.X86_64, current_host()))

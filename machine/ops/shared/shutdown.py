@@ -10,8 +10,6 @@ import signal
 from collections.abc import Awaitable, Callable
 from functools import partial
 
-from qemu.qmp import QMPClient
-
 from machine import control, lock, sockets
 from machine.control import Command
 from machine.deadline import Deadline
@@ -23,6 +21,7 @@ from machine.ops.shared.patience import kill_patience, stop_patience
 from machine.ops.shared.waiting import end_waiting
 from machine.providers.login import login_of
 from machine.qemu import monitor, shutdown
+from machine.qemu.monitor import Monitor
 from machine.qemu.shutdown import Ending, Limits, Means
 from machine.report import Reporter
 from machine.ssh.command import ROOT
@@ -139,7 +138,7 @@ async def _end_directly(
     """
     ended = _lock_is_free(paths)
     async with contextlib.AsyncExitStack() as stack:
-        client = await _connect(paths, stack)
+        client = await _connect(paths, stack, patience)
         if client and not supervised:
             # The containers that end want their ports closed, and the guest would wait for its answer.
             lock.signal_holder(paths.supervisor_lock, signal.SIGKILL)
@@ -159,9 +158,10 @@ async def _end_directly(
     return ending
 
 
-async def _connect(paths: MachinePaths, stack: contextlib.AsyncExitStack) -> QMPClient | None:
+async def _connect(paths: MachinePaths, stack: contextlib.AsyncExitStack, patience: int) -> Monitor | None:
+    session = monitor.connected(paths.qmp_tools_socket, timeout_s=_GREETING_S, patience=patience)
     try:
-        return await stack.enter_async_context(monitor.connected(paths.qmp_tools_socket, timeout_s=_GREETING_S))
+        return await stack.enter_async_context(session)
     except MachineError as error:
         log.info("QEMU's second monitor: %s", error)
         return None

@@ -770,6 +770,8 @@ def test_patience_lengthens_the_deadline_of_a_phase(ssh: FakeSsh, short_path: Pa
             supervisor = machine.supervisor
             assert supervisor.deadline is not None
             phase, left_s = supervisor.life.current.phase, supervisor.deadline - asyncio.get_running_loop().time()
+            await until(lambda: supervisor.link.client)
+            assert supervisor.link.session().patience == patience
             return phase.deadline_s(Accelerator.KVM, patience=patience) - left_s
 
     assert 0 <= asyncio.run(deadline_s()) < WAIT_S

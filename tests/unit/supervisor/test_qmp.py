@@ -16,6 +16,7 @@ from machine.model.ports import Driver
 from machine.ports.forwarding import Forwarding
 from machine.store import records
 from machine.store.paths import MachinePaths
+from machine.supervisor import qmp as supervisors_qmp
 from machine.supervisor.events import (
     Event,
     GuestFailed,
@@ -85,7 +86,9 @@ class Heard:
 
 
 @contextlib.asynccontextmanager
-async def hearing(directory: Path, *, heartbeat_s: float = 0.01, is_settled: bool = True) -> AsyncIterator[Heard]:
+async def hearing(
+    directory: Path, *, heartbeat_s: float = 0.01, is_settled: bool = True, patience: int = 1
+) -> AsyncIterator[Heard]:
     record = make_record()
     paths = save_machine(make_roots(directory), record)
     paths.runtime.mkdir(parents=True)
@@ -94,8 +97,9 @@ async def hearing(directory: Path, *, heartbeat_s: float = 0.01, is_settled: boo
     if not is_settled:
         link.is_settled.clear()
     sessions = QmpSessions(
-        link, paths=paths, life=life, record=RecordKeeper(paths, record), ports=ports, heartbeat_s=heartbeat_s
-    )
+        link, paths=paths, life=life, record=RecordKeeper(paths, record), ports=ports, heartbeat_s=heartbeat_s,
+        patience=patience,
+    )  # fmt: skip
     task = asyncio.create_task(sessions.run())
     try:
         async with serving_qmp(paths.qmp_socket, lambda command: status if command == "query-status" else {}) as qmp:
@@ -264,3 +268,20 @@ def test_guest_that_somebody_has_paused_stays_so(short_path: Path) -> None:
         assert "cont" not in heard.qmp.commands
 
     run(work, short_path)
+
+
+@pytest.mark.parametrize("patience", [100, 1])
+def test_patience_lengthens_the_time_for_qemus_greeting(
+    short_path: Path, monkeypatch: pytest.MonkeyPatch, patience: int
+) -> None:
+    monkeypatch.setattr(supervisors_qmp, "_GREETING_S", 0.05)
+
+    async def count_sessions() -> int:
+        async with hearing(short_path, patience=patience) as heard:
+            heard.qmp.running.clear()
+            await asyncio.sleep(0.5)
+            heard.qmp.running.set()
+            await heard.attend()
+            return heard.qmp.sessions
+
+    assert (asyncio.run(count_sessions()) == 1) is (patience > 1)

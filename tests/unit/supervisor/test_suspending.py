@@ -15,6 +15,7 @@ import pytest
 
 from machine import control
 from machine.control import Command
+from machine.deadline import Deadline
 from machine.errors import MachineError
 from machine.folders.server import FolderServer
 from machine.folders.transports import MountedFolder
@@ -26,6 +27,8 @@ from machine.model.record import GuestFacts
 from machine.model.state import State
 from machine.model.transport import Transport
 from machine.ports import drivers
+from machine.qemu import memory
+from machine.qemu.monitor import Monitor
 from machine.store.paths import is_suspended
 from machine.store.suspension import load_suspension
 from machine.supervisor.events import SuspendRequested
@@ -56,10 +59,12 @@ def refuse_duplicates(pid: int, places: object) -> NoReturn:
 Story = Callable[[FakeMachine], Awaitable[None]]
 
 
-def play(story: Story, directory: Path, *folders: MountedFolder) -> None:
+def play(story: Story, directory: Path, *folders: MountedFolder, patience: int = 1) -> None:
     async def work() -> None:
         facts = GuestFacts(provisioned=True)
-        async with fake_machine(directory, hardware=HARDWARE, guest=facts, folders=folders) as machine:
+        async with fake_machine(
+            directory, hardware=HARDWARE, guest=facts, folders=folders, patience=patience
+        ) as machine:
             machine.paths.disk.touch()
             await machine.boot()
             await story(machine)
@@ -182,3 +187,27 @@ def test_folder_in_use_keeps_the_machine_awake_where_virtiofsd_cannot_pass_its_s
         assert "migrate" not in machine.qmp.commands
 
     play(story, short_path, shared(short_path))
+
+
+@pytest.mark.parametrize("patience", [1, 7])
+def test_patience_lengthens_the_time_for_saving_the_memory(
+    ssh: FakeSsh, short_path: Path, monkeypatch: pytest.MonkeyPatch, patience: int
+) -> None:
+    given: list[float] = []
+    really_save = memory.save
+
+    async def save(client: Monitor, path: Path, deadline: Deadline) -> None:
+        given.append(deadline.limit_s)
+        await really_save(client, path, deadline)
+
+    monkeypatch.setattr(memory, "save", save)
+
+    async def story(machine: FakeMachine) -> None:
+        machine.qemu.migration = SAVED
+        assert (await machine.ask(Command.SUSPEND))[-1] == {"ok": {"ending": "suspended"}}
+        assert await machine.end() is None
+        machine.supervisor.kept.close()
+
+    play(story, short_path, patience=patience)
+    (limit_s,) = given
+    assert limit_s // patience in range(60, 90)
