@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,8 +18,8 @@ from tests.support.builders import make_record, make_roots, save_machine
 
 
 @pytest.fixture
-def paths(tmp_path: Path) -> MachinePaths:
-    return save_machine(make_roots(tmp_path), make_record())
+def paths(short_path: Path) -> MachinePaths:
+    return save_machine(make_roots(short_path), make_record())
 
 
 @contextlib.contextmanager
@@ -53,3 +54,20 @@ def test_qemu_that_has_a_supervisor_goes_on(paths: MachinePaths) -> None:
     with process_with_the_lock(paths) as qemu, lock.held(paths.supervisor_lock):
         end_leftover_qemu(paths)
         assert qemu.poll() is None
+
+
+def test_qemu_that_is_noted_nowhere_yet_is_waited_for(paths: MachinePaths) -> None:
+    paths.memory.touch()
+    paths.runtime.mkdir(parents=True)
+    listens_late = (
+        "import socket, sys, time; time.sleep(0.5); s = socket.socket(socket.AF_UNIX);"
+        "s.bind(sys.argv[1]); s.listen(); time.sleep(60)"
+    )
+    descriptor = lock.acquire(paths.lock)
+    assert descriptor is not None
+    argv = [sys.executable, "-c", listens_late, str(paths.qmp_tools_socket)]
+    with subprocess.Popen(argv, pass_fds=(descriptor,)) as qemu:
+        os.close(descriptor)
+        end_leftover_qemu(paths)
+        assert not lock.is_held(paths.lock)
+        assert qemu.wait(5) < 0
