@@ -50,10 +50,11 @@ def with_chart(text: str, chart: Chart, measured: str) -> str:
 
 
 def _conditions() -> str:
-    """Describe this run: the date, the revision, and the host."""
+    """Describe this run: the date, the revision, the host, and how busy the host has been for 15 minutes."""
     revision = subprocess.run(
         ["git", "describe", "--always", "--dirty", "--exclude=*"], cwd=ROOT, capture_output=True, text=True, check=True
     ).stdout.strip()
     qemu = runner.run([f"qemu-system-{platform.machine()}", "--version"], timeout_s=30).stdout.split()[3]
-    host = f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPUs, QEMU {qemu}"
+    load = f"a load of {os.getloadavg()[2]:.0f}"
+    host = f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPUs with {load}, QEMU {qemu}"
     return f"{datetime.now(UTC):%Y-%m-%d}, revision {revision}, {host}"

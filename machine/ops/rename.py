@@ -49,7 +49,7 @@ def rename(old: str, new: str, context: Context, report: Reporter) -> None:
             fsync_directory(roots.machines)
         apply_new_name(old, records.load(roots, new).config, context, report)
     if was_waiting:
-        start_waiting(new, roots.machine(new))
+        start_waiting(new, context)
 
 
 def _renamed(record: MachineRecord, old: str, new: str) -> MachineRecord:

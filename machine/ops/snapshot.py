@@ -156,7 +156,7 @@ def restore_snapshot(name: str, snapshot: str, context: Context, report: Reporte
         was_suspended, was_waiting = is_suspended(paths), end_waiting(paths)
         begin_restore(name, snapshot, paths)
     if chosen.state is State.SUSPENDED or (was_waiting and not was_suspended):
-        start_waiting(name, paths)
+        start_waiting(name, context)
     return chosen.state
 
 

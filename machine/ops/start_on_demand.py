@@ -22,6 +22,5 @@ def start_on_demand(name: str, context: Context) -> None:
     require(name, Capability.ON_DEMAND, context)
     check_startable(name, context)
     finish_interrupted(name, context, SilentReporter())
-    paths = context.roots.machine(name)
-    if not is_waiting(paths):
-        start_waiting(name, paths)
+    if not is_waiting(context.roots.machine(name)):
+        start_waiting(name, context)

@@ -29,6 +29,7 @@ def suspend(name: str, context: Context, report: Reporter) -> None:
     Raises:
         NotFoundError: there is no such machine.
         MachineError: the machine is not running, or its memory cannot be saved. It then keeps running.
+        DeadlineError: the machine is suspended, but no process waits for its clients.
     """
     require(name, Capability.SUSPEND, context)
     check_exists(context.roots, name)
@@ -37,7 +38,7 @@ def suspend(name: str, context: Context, report: Reporter) -> None:
     state = machine_state(paths)
     if state.state is State.SUSPENDED:
         if not is_waiting(paths):  # its process was killed, or the host has booted since
-            start_waiting(name, paths)
+            start_waiting(name, context)
         return
     if state.state is State.STOPPED:
         raise MachineError(f'unable to suspend "{name}": it is not running')
@@ -55,5 +56,5 @@ def suspend(name: str, context: Context, report: Reporter) -> None:
         ) from error
     await_supervisors_end(name, context)
     await_end(paths, patience)
-    await_waiting(paths)
     send_event(Event.STOP, name, context)
+    await_waiting(name, context)

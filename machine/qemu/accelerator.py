@@ -71,9 +71,11 @@ class Acceleration:
 
     @property
     def first_notice(self) -> str | None:
-        """The notice for a machine's first start. It also says what the user can do."""
-        remedy = self.obstacle.remedy if self.obstacle else None
-        return f"{self.notice}; {remedy}" if self.notice and remedy else self.notice
+        """The notice for a machine's first start. It also says how long that takes, and what the user can do."""
+        if not self.notice:
+            return None
+        remedy = f"; {self.obstacle.remedy}" if self.obstacle and self.obstacle.remedy else ""
+        return f"{self.notice}, so its first boot takes a minute or more{remedy}"
 
 
 @dataclass(frozen=True, kw_only=True)

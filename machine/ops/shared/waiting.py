@@ -8,31 +8,40 @@ from machine import lock, sockets
 from machine.deadline import Deadline
 from machine.errors import DeadlineError
 from machine.ops.shared.background import spawn
+from machine.ops.shared.context import Context
+from machine.ops.shared.patience import kill_patience
 from machine.store.paths import MachinePaths
 
 _END_S = 5.0
-_LISTENS_S = 15.0
+_LISTENS_S = 60.0
 
 
-def start_waiting(name: str, paths: MachinePaths) -> None:
+def start_waiting(name: str, context: Context) -> None:
     """Wait for clients of a machine, which is asleep, in a process of its own. Return when that process listens.
 
     Raises:
         DeadlineError: the process does not listen.
     """
-    process = spawn("machine.supervisor.waiting", name, paths, options=["--on-demand"])
+    process = spawn("machine.supervisor.waiting", name, context.roots.machine(name), options=["--on-demand"])
     process.returncode = 0  # it outlives us: keep Popen from warning about that
-    await_waiting(paths)
+    await_waiting(name, context)
 
 
-def await_waiting(paths: MachinePaths) -> None:
-    """Wait until the process listens for clients.
+def await_waiting(name: str, context: Context) -> None:
+    """Wait until the process listens for clients of the machine, which is asleep.
 
     Raises:
         DeadlineError: the process does not listen.
     """
-    deadline = Deadline.after(_LISTENS_S, "the process that waits for clients")
-    deadline.wait_until(lambda: sockets.listens(paths.waiting_socket))
+    paths = context.roots.machine(name)
+    limit_s = _LISTENS_S * kill_patience(context)
+    try:
+        Deadline.after(limit_s, "clients").wait_until(lambda: sockets.listens(paths.waiting_socket))
+    except DeadlineError as error:
+        raise DeadlineError(
+            f'"{name}" is asleep, but the process that waits for its clients has not answered for {limit_s:.0f} s',
+            hint=f"wake the machine with: machine start {name}",
+        ) from error
 
 
 def is_waiting(paths: MachinePaths) -> bool:

@@ -66,7 +66,7 @@ def test_accelerator_and_notice(
     assert chosen.accelerator is accelerator
     speed = "about thirty" if obstacle and obstacle.startswith("the guest is") else "about twenty"
     assert chosen.notice == (None if obstacle is None else SLOW.format(obstacle, speed))
-    assert chosen.first_notice == chosen.notice
+    assert chosen.first_notice == (chosen.notice and f"{chosen.notice}, so its first boot takes a minute or more")
 
 
 @pytest.mark.parametrize(
@@ -132,7 +132,9 @@ def test_qemu_without_the_accelerator_leaves_the_guest_emulated_and_says_so() ->
     chosen = choose_accelerator(AUTO, Arch.X86_64, LINUX, KVM, qemu)
     assert chosen.accelerator is Accelerator.TCG
     assert chosen.notice == SLOW.format("/opt/qemu was built without kvm", "about twenty")
-    assert chosen.first_notice == f"{chosen.notice}; install a QEMU that has kvm"
+    assert chosen.first_notice == (
+        f"{chosen.notice}, so its first boot takes a minute or more; install a QEMU that has kvm"
+    )
     assert chosen.obstacle == Obstacle(reason="/opt/qemu was built without kvm", remedy="install a QEMU that has kvm")
     with pytest.raises(MachineError) as caught:
         choose_accelerator(AcceleratorChoice.KVM, Arch.X86_64, LINUX, KVM, qemu)
