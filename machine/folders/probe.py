@@ -19,6 +19,7 @@ from pathlib import Path
 
 from machine import runner
 from machine.errors import MachineError
+from machine.folders.file_handles import has_file_handles
 from machine.folders.sources import Source
 from machine.folders.transports import TransportFacts
 from machine.folders.virtiofsd import (
@@ -89,10 +90,16 @@ def _try_virtiofsd(
         return obstacle
     return {
         folder: usable_command(
-            virtiofsd_commands(found, owners, replace(folder, source=source.path)), patience=patience
+            virtiofsd_commands(for_source(found, source), owners, replace(folder, source=source.path)),
+            patience=patience,
         )
         for folder, source in sources.items()
     }
+
+
+def for_source(daemon: Virtiofsd, source: Source) -> Virtiofsd:
+    """Return what this virtiofsd can do with a directory."""
+    return replace(daemon, passes_state_on=daemon.passes_state_on and has_file_handles(source.path))
 
 
 def _namespace_obstacle(daemon: Virtiofsd, owners: OwnerIds, host: Host) -> Obstacle | None:

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -543,3 +544,11 @@ def test_guest_connects_a_folder_whose_links_lead_anywhere(
     assert done.stderr == f"{told}\n"
     asked = (tmp_path / "asked").read_text().split(",")
     assert [option for option in asked if "links" in option] == options
+
+
+@pytest.mark.linux("virtiofsd is Linux's")
+@pytest.mark.parametrize(("directory", "has_handles"), [("/dev/shm", True), ("/proc", False)])
+def test_state_is_passed_on_where_the_file_system_has_handles(directory: str, *, has_handles: bool) -> None:
+    able = Virtiofsd(path="/v", flavour=Flavour.TRANSLATING, has_readonly=True, passes_state_on=True)
+    source = Source(path=directory, directory_id=(0, 0))
+    assert probe.for_source(able, source) == replace(able, passes_state_on=has_handles)

@@ -19,6 +19,9 @@ from tests.support.world import World
 STREAMS, IMAGES = Path("/streams"), Path("/images")
 """The local stream and the unpacked images of the real host."""
 
+SHARED = Path("/srv/shared")
+"""A folder on the emulated host's own disk. An overlay has no file handles."""
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
@@ -41,8 +44,8 @@ def world() -> Iterator[World]:
 @pytest.fixture(scope="session")
 def machine(world: World) -> KvmMachine:
     """The machine, after `init`; its folder has a file `word`."""
-    folder = world.root / "shared"
-    folder.mkdir()
+    folder = SHARED
+    folder.mkdir(exist_ok=True)
     (folder / "word").write_text("from the host\n")
     size = ("--memory", "2048", "--cpus", "1", "--disk-size", "12")
     world.must("init", "--image", "boot2podman", *size, "--volume", f"{folder}:/mnt/shared", NAME)

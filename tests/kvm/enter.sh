@@ -20,6 +20,8 @@ if ! mountpoint -q "$root"; then
     mkdir -p "$root/streams" "$root/images" "$root/old"
     for directory in dev proc sys; do mount --rbind "/$directory" "$root/$directory"; done
     mount -t tmpfs run "$root/run"
+    mkdir -p "$own/srv"
+    mount --bind "$own/srv" "$root/srv"
     for directory in streams images; do mount --bind "/mnt/$directory" "$root/$directory"; done
     cat /etc/resolv.conf >"$root/etc/resolv.conf"
 fi
