@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from machine.errors import MachineError
@@ -12,18 +12,17 @@ from machine.model.provider import RootAccess
 
 MIN_PODMAN = 4
 
-_INSTALL_PODMAN = {
-    "apt-get": "apt-get install -y podman",
-    "dnf": "dnf install -y podman",
-    "zypper": "zypper --non-interactive install podman",
-    "apk": "apk add podman",
+_INSTALL = {
+    # A host that was made from a cloud image has no lists of packages yet.
+    "apt-get": ("apt-get update", "apt-get install -y {package}"),
+    "dnf": ("dnf install -y {package}",),
+    "zypper": ("zypper --non-interactive install {package}",),
+    "apk": ("apk add --update-cache {package}",),
 }
-_INSTALL_SSHFS = {
-    "apt-get": "apt-get install -y sshfs",
-    "dnf": "dnf install -y fuse-sshfs",
-    "zypper": "zypper --non-interactive install sshfs",
-    "apk": "apk add sshfs",
-}
+_SSHFS = {"dnf": "fuse-sshfs"}
+"""What the package of sshfs is called where it is not called so."""
+
+_SUDO = "sudo "
 _LAST_LINE = "end"
 
 
@@ -68,6 +67,10 @@ class Lack:
     text: str
     command: str | None
 
+    @property
+    def needs_sudo(self) -> bool:
+        return self.command is not None and self.command.startswith(_SUDO)
+
 
 def parse_facts(output: str) -> RemoteFacts | None:
     """Parse the output of look-at-host.sh. Return None if it is not complete."""
@@ -101,26 +104,40 @@ def find_lacks(facts: RemoteFacts, *, folders: bool = False) -> list[Lack]:
     """Return what the host lacks, in the order in which it is to be mended. With `folders`, it will mount folders."""
     found = []
     if facts.podman is None:
-        install = _INSTALL_PODMAN.get(facts.installer or "")
-        found.append(Lack(text="Podman is not installed", command=install and _as_root(install, facts)))
+        install = _install_command("podman", facts.installer, _sudo(facts))
+        found.append(Lack(text="Podman is not installed", command=install))
     elif _major(facts.podman) < MIN_PODMAN:
         found.append(Lack(text=f"its Podman {facts.podman} is older than version {MIN_PODMAN}", command=None))
     if not facts.listens:
         found.append(_lack_of_socket(facts))
     if facts.has_systemd and facts.uid != 0 and not facts.lingers:
-        command = _as_root(f"loginctl enable-linger {shlex.quote(facts.user)}", facts)
+        command = f"{_sudo(facts)}loginctl enable-linger {shlex.quote(facts.user)}"
         found.append(Lack(text=f"containers of {facts.user} end when {facts.user} logs out", command=command))
     if folders and not facts.has_sshfs:
-        install = install_sshfs(facts.installer)
-        found.append(
-            Lack(text="sshfs, which mounts folders, is not installed", command=install and _as_root(install, facts))
-        )
+        install = install_sshfs(facts.installer, sudo=_sudo(facts))
+        found.append(Lack(text="sshfs, which mounts folders, is not installed", command=install))
     return found
 
 
-def install_sshfs(installer: str | None) -> str | None:
-    """Return the command by which root installs sshfs. Return None if the installer is unknown."""
-    return _INSTALL_SSHFS.get(installer or "")
+def find_remedy(lacks: Sequence[Lack], facts: RemoteFacts, *, was_to_install: bool) -> str | None:
+    """Return what the user can do about these lacks, or None. `was_to_install` tells whether --install was given."""
+    commands = [lack.command for lack in lacks if lack.command]
+    if not commands:
+        return None
+    remedy = f"run there: {' && '.join(commands)}"
+    if not facts.has_sudo and any(lack.needs_sudo for lack in lacks):
+        return f"{remedy}; --install cannot, because {facts.user} has no sudo without a password there"
+    return remedy if was_to_install else f"{remedy}; or let --install do it"
+
+
+def install_sshfs(installer: str | None, *, sudo: str = "") -> str | None:
+    """Return the command that installs sshfs, each part after `sudo`. Return None if the installer is unknown."""
+    return _install_command(_SSHFS.get(installer or "", "sshfs"), installer, sudo)
+
+
+def _install_command(package: str, installer: str | None, sudo: str) -> str | None:
+    parts = _INSTALL.get(installer or "")
+    return " && ".join(sudo + part.format(package=package) for part in parts) if parts else None
 
 
 def _major(version: str) -> int:
@@ -144,8 +161,9 @@ def _socket_command(facts: RemoteFacts) -> str | None:
     return None
 
 
-def _as_root(command: str, facts: RemoteFacts) -> str:
-    return command if facts.uid == 0 else f"sudo {command}"
+def _sudo(facts: RemoteFacts) -> str:
+    """Return what a command of root's begins with."""
+    return "" if facts.uid == 0 else _SUDO
 
 
 def check_system(facts: RemoteFacts, place: str) -> Arch:

@@ -21,7 +21,7 @@ from machine.model.host import AcceleratorChoice
 from machine.model.idle import OFF
 from machine.model.provider import RemoteHost, RootAccess
 from machine.model.record import GuestFacts, MachineRecord
-from machine.model.remote_facts import Lack, RemoteFacts, check_system, find_lacks, parse_facts
+from machine.model.remote_facts import Lack, RemoteFacts, check_system, find_lacks, find_remedy, parse_facts
 from machine.model.transport import TransportChoice
 from machine.ops.init_request import KEYS, InitRequest
 from machine.ops.shared.client_registration import ClientRegistration
@@ -294,10 +294,7 @@ def _facts(target: SshTarget, planned: PlannedRemote, report: Reporter) -> Remot
         facts = _look(target)
     if not lacks:
         return facts
-    commands = [lack.command for lack in lacks if lack.command]
-    hint = f"run there: {' && '.join(commands)}" if commands else None
-    if hint and not planned.request.install:
-        hint += "; or let --install do it"
+    hint = find_remedy(lacks, facts, was_to_install=bool(planned.request.install))
     problem = f"{target.place} is not ready: {'; '.join(lack.text for lack in lacks)}"
     raise MachineError(problem, hint=hint, page=Page.HOSTS)
 
@@ -310,14 +307,14 @@ def _mend(target: SshTarget, facts: RemoteFacts, agree: Agree, report: Reporter,
         lack = next((one for one in lacks if one.command and one.command not in tried), None)
         if lack is None or lack.command is None:
             return lacks
-        if lack.command.startswith("sudo ") and not facts.has_sudo:
+        if lack.needs_sudo and not facts.has_sudo:
             return lacks
         if not agree(f"{lack.text[:1].upper()}{lack.text[1:]}. Run there: {lack.command}"):
             return lacks
         tried.add(lack.command)
         report.step(f"Running on {target.place}: {lack.command}")
         argv = script_argv(target, ())
-        done = runner.run(argv, timeout_s=_INSTALL_S, stdin=f"{lack.command} </dev/null\n", check=False)
+        done = runner.run(argv, timeout_s=_INSTALL_S, stdin=f"{{ {lack.command}; }} </dev/null\n", check=False)
         if done.returncode != 0:
             words = (done.stderr or done.stdout).strip().splitlines()
             reason = words[-1] if words else f"exit status {done.returncode}"

@@ -143,7 +143,8 @@ def test_folders_are_mounted_and_leave_nothing_behind(world: World, host: Remote
     assert bare.status == 125
     assert bare.stderr.splitlines()[-2] == (
         f"Error: 127.0.0.1:{host.port} is not ready: sshfs, which mounts folders, is not installed; run there: "
-        "sudo apt-get install -y sshfs; or let --install do it"
+        "sudo apt-get update && sudo apt-get install -y sshfs; --install cannot, because core has no sudo without a "
+        "password there"
     )
     assert nothing_is_left(world)
     host.has_sshfs()
@@ -174,12 +175,15 @@ def test_running_machine_whose_host_has_no_sshfs_says_what_mends_it(world: World
     assert refused.status == 125
     assert refused.stderr.splitlines()[-1] == (
         "Error: the machine has no sshfs, which is needed to add a folder while it runs; run there as root: "
-        "apt-get install -y sshfs"
+        "apt-get update && apt-get install -y sshfs"
     )
     world.must("stop", "far")
     world.must("mount", "add", "far", f"{world.root}/src:/run/src")
     start = world.machine("start", "far")
-    assert "/run/src is not mounted: the host has no sshfs; run there as root: apt-get install -y sshfs" in start.stderr
+    assert (
+        "/run/src is not mounted: the host has no sshfs; run there as root: apt-get update && apt-get install -y sshfs"
+        in start.stderr
+    )
     host.has_sshfs()
     world.must("stop", "far")
     world.must("start", "far")
@@ -243,6 +247,20 @@ def test_host_key_is_checked_first_and_then_pinned(world: World, host: RemoteHos
     assert world.state("far") == ("stopped", "")
 
 
+def test_host_that_comes_back_with_another_key_is_not_spoken_to(world: World, host: RemoteHost) -> None:
+    started(world, host)
+    host.go_down()
+    for path in (host.directory / "host_key", host.directory / "host_key.pub"):
+        path.unlink()
+    keys.generate(host.directory / "host_key", comment="another")
+    host.go_up()
+    reason = "SSH connection failed: Host key verification failed."
+    wait_until(lambda: world.state("far") == ("degraded", reason), "the other key to be noticed")
+    refused = world.machine("ssh", "far", "true")
+    assert refused.status == 125
+    assert "if it was given a new one on purpose: machine rm far, and init again\n" in refused.stderr
+
+
 def test_each_lack_is_told_with_what_mends_it(world: World, host: RemoteHost) -> None:
     (host.bin / "podman").unlink()
     host.program("apt-get", "exit 1")
@@ -250,8 +268,14 @@ def test_each_lack_is_told_with_what_mends_it(world: World, host: RemoteHost) ->
     assert bare.status == 125
     assert bare.stderr.endswith(
         f"Error: 127.0.0.1:{host.port} is not ready: Podman is not installed; Podman's API socket is not enabled; "
-        f"run there: sudo apt-get install -y podman; or let --install do it\n{PAGE}"
+        "run there: sudo apt-get update && sudo apt-get install -y podman; --install cannot, because core has no sudo "
+        f"without a password there\n{PAGE}"
     )
+    host.program("sudo", "echo a password is required >&2; exit 1")
+    assert init(world, host, "--install").stderr.splitlines()[-2:] == bare.stderr.splitlines()[-2:]
+    host.has_sudo()
+    assert "&& sudo apt-get install -y podman; or let --install do it\n" in init(world, host).stderr
+    (host.bin / "sudo").unlink()
     host.has_podman("3.4.4")
     old = init(world, host)
     assert "its Podman 3.4.4 is older than version 4" in old.stderr
@@ -273,7 +297,9 @@ def test_install_asks_and_mends(world: World, host: RemoteHost) -> None:
     (host.bin / "podman").rename(host.directory / "podman.deb")
     host.run("mv", SOCKET, f"{SOCKET}.off")
     os.chown(host.bin, UID, UID)
-    host.program("apt-get", f'test "$*" = "install -y podman" && cp {host.directory}/podman.deb {host.bin}/podman')
+    lists, package = host.bin / "lists", host.directory / "podman.deb"
+    install = f'test -e {lists} && test "$*" = "install -y podman" && cp {package} {host.bin}/podman'
+    host.program("apt-get", f'if test "$*" = update; then touch {lists}; else {install}; fi')
     host.program("systemctl", f'test "$*" = "--user enable --now podman.socket" && mv {SOCKET}.off {SOCKET}')
     host.program("loginctl", f'test "$*" = "enable-linger {USER}" && cd /var/lib/systemd && mkdir linger linger/{USER}')
     words = (
@@ -282,7 +308,10 @@ def test_install_asks_and_mends(world: World, host: RemoteHost) -> None:
     )  # fmt: skip
     declined = world.machine(*words, stdin="n\n")
     assert declined.status == 125
-    assert "Podman is not installed. Run there: sudo apt-get install -y podman [y/N]" in declined.stdout
+    assert (
+        "Podman is not installed. Run there: sudo apt-get update && sudo apt-get install -y podman [y/N]"
+        in declined.stdout
+    )
     assert not (host.bin / "podman").exists()
     assert nothing_is_left(world)
     half = world.machine(*words, stdin="y\nn\n")

@@ -309,7 +309,8 @@ def test_host_over_ssh_without_sshfs_is_told_with_what_mends_it(guest: Guest) ->
 
     finish(work())
     assert guest.problems[-1] == (
-        "/x is not mounted: the host has no sshfs; run there as root: apk add sshfs, and restart the machine"
+        "/x is not mounted: the host has no sshfs; "
+        "run there as root: apk add --update-cache sshfs, and restart the machine"
     )
 
 

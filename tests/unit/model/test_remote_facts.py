@@ -9,8 +9,9 @@ import pytest
 from machine.errors import BadInputError, MachineError
 from machine.model.arch import Arch
 from machine.model.provider import Capability, Provider, RootAccess, check_capability
-from machine.model.remote_facts import Lack, RemoteFacts, check_system, find_lacks, parse_facts
+from machine.model.remote_facts import Lack, RemoteFacts, check_system, find_lacks, find_remedy, parse_facts
 
+LINGER = "run there: sudo loginctl enable-linger core"
 READY = RemoteFacts(
     system="Linux",
     arch="aarch64",
@@ -80,7 +81,7 @@ def test_incomplete_answers_are_none(output: str) -> None:
         (
             {"uid": 0, "installer": "apk", "has_systemd": False, "podman": None, "listens": False},
             [
-                ("Podman is not installed", "apk add podman"),
+                ("Podman is not installed", "apk add --update-cache podman"),
                 ("Podman's API socket is not enabled", "rc-update add podman && rc-service podman start"),
             ],
         ),
@@ -103,8 +104,8 @@ def test_each_lack_comes_with_its_remedy(changes: dict[str, object], lacks: list
     ("installer", "command"),
     [
         ("dnf", "sudo dnf install -y fuse-sshfs"),
-        ("apt-get", "sudo apt-get install -y sshfs"),
-        ("apk", "sudo apk add sshfs"),
+        ("apt-get", "sudo apt-get update && sudo apt-get install -y sshfs"),
+        ("apk", "sudo apk add --update-cache sshfs"),
         ("zypper", "sudo zypper --non-interactive install sshfs"),
         (None, None),
     ],
@@ -115,6 +116,29 @@ def test_sshfs_is_lacking_where_there_are_folders(installer: str | None, command
     assert find_lacks(bare, folders=True) == [
         Lack(text="sshfs, which mounts folders, is not installed", command=command)
     ]
+
+
+@pytest.mark.parametrize(
+    ("changes", "was_to_install", "remedy"),
+    [
+        ({}, False, f"{LINGER}; or let --install do it"),
+        ({}, True, LINGER),
+        (
+            {"has_sudo": False},
+            True,
+            f"{LINGER}; --install cannot, because core has no sudo without a password there",
+        ),
+        (
+            {"has_sudo": False, "lingers": True, "listens": False},
+            False,
+            "run there: systemctl --user enable --now podman.socket; or let --install do it",
+        ),
+        ({"lingers": True, "podman": "3.4.4"}, False, None),
+    ],
+)
+def test_remedy_is_what_the_user_can_do(changes: dict[str, object], was_to_install: bool, remedy: str | None) -> None:
+    facts = replace(READY, **{"lingers": False, **changes})  # type: ignore[arg-type]
+    assert find_remedy(find_lacks(facts), facts, was_to_install=was_to_install) == remedy
 
 
 @pytest.mark.parametrize(
