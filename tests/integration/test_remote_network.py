@@ -15,6 +15,7 @@ from machine.ssh.command import SSH_FAILED
 from machine.store.ssh_ports import choose
 from machine.supervisor.intervals import USUAL
 from tests.support.machines_elsewhere import read_port, started, times_up
+from tests.support.network_link import linked
 from tests.support.remote_host import USER, RemoteHost
 from tests.support.sshd import serving_sshd
 from tests.support.waiting import wait_until
@@ -26,6 +27,7 @@ pytestmark = [
 ]
 
 HEAL_S = 60
+SILENCE_S = 70
 
 
 def replace_ssh(world: World, text: str) -> None:
@@ -34,6 +36,10 @@ def replace_ssh(world: World, text: str) -> None:
     (world.bin / "ssh").unlink()
     (world.bin / "ssh").write_text(f"#!/bin/sh\nSSH={ssh}\n{text}\n")
     (world.bin / "ssh").chmod(0o755)
+
+
+def await_answer(port: int, answer: str) -> None:
+    wait_until(lambda: read_port(port) == answer, f"port {port}")
 
 
 def test_connection_lasts_as_long_as_nothing_ends_it(world: World, host: RemoteHost) -> None:
@@ -60,7 +66,7 @@ exec $SSH "$@" """,
     host.serves(port, "from afar")
     host.serves(late, "later")
     host.publishes(("127.0.0.1", port, "tcp"))
-    wait_until(lambda: read_port(port) == "from afar", "the port")
+    await_answer(port, "from afar")
     host.fall_silent()
     wait_until(lambda: world.state("far")[0] == "degraded", "the silence to be noticed")
     assert "removed" not in world.state("far")[1]
@@ -69,9 +75,36 @@ exec $SSH "$@" """,
     host.publishes(("127.0.0.1", port, "tcp"), ("127.0.0.1", late, "tcp"))
     host.speak_again()
     wait_until(lambda: world.state("far") == ("running", ""), "the machine to heal", timeout_s=HEAL_S)
-    wait_until(lambda: read_port(port) == "from afar", "the port after the silence")
-    wait_until(lambda: read_port(late) == "later", "the port that was published in the silence")
+    await_answer(port, "from afar")
+    await_answer(late, "later")  # published in the silence
     assert world.must("ssh", "far", "id", "-un").stdout == f"{USER}\n"
+
+
+@pytest.mark.long
+def test_network_that_loses_all_packets_for_a_minute_comes_back(world: World, host: RemoteHost) -> None:
+    with linked(host) as link:
+        place = ("--host", f"{USER}@{link.far}", "--identity", str(host.identity), "--host-key", host.host_key)
+        world.must("init", "--provider", "ssh", *place, "--now", "far")
+        port, late, own = choose(()), choose(()), choose(())
+        host.serves(port, "from afar")
+        host.serves(late, "later")
+        host.publishes(("127.0.0.1", port, "tcp"))
+        world.must("port", "add", "far", f"127.0.0.1:{own}:{port}")
+        await_answer(port, "from afar")
+        await_answer(own, "from afar")
+        link.lose_packets()
+        came_back = time.monotonic() + SILENCE_S
+        wait_until(lambda: world.state("far")[0] == "degraded", "the silence to be noticed", timeout_s=HEAL_S)
+        host.publishes(("127.0.0.1", port, "tcp"), ("127.0.0.1", late, "tcp"))
+        while time.monotonic() < came_back:
+            assert world.state("far")[0] == "degraded"
+            time.sleep(1)
+        link.carry_packets()
+        wait_until(lambda: world.state("far") == ("running", ""), "the machine to heal", timeout_s=HEAL_S)
+        for each, answer in ((port, "from afar"), (own, "from afar"), (late, "later")):
+            await_answer(each, answer)
+        assert world.must("ssh", "far", "id", "-un").stdout == f"{USER}\n"
+        world.must("rm", "--force", "far")
 
 
 def test_jump_host_of_the_users_configuration_leads_to_it(world: World, host: RemoteHost, short_path: Path) -> None:
@@ -95,7 +128,7 @@ def test_jump_host_of_the_users_configuration_leads_to_it(world: World, host: Re
         port = choose(())
         host.serves(port, "from inside")
         host.publishes(("127.0.0.1", port, "tcp"))
-        wait_until(lambda: read_port(port) == "from inside", "the port")
+        await_answer(port, "from inside")
         (world.root / "x").write_text("hello")
         world.must("cp", "-q", "x", f"far:{host.directory}/home/y")
         assert (host.directory / "home" / "y").read_text() == "hello"
