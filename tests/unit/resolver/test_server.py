@@ -7,6 +7,7 @@ import socket
 import struct
 import subprocess
 import sys
+import threading
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -16,6 +17,8 @@ import dns.rcode
 import pytest
 
 from machine.model import network
+from machine.resolver import lookup
+from machine.resolver.answers import Missing
 from machine.resolver.lookup import HostNames, for_guest
 from machine.resolver.server import LookUp, ResolverServer
 
@@ -25,7 +28,9 @@ HOSTS = {
     "mine.example": ["127.0.0.1", "::1"],
     "many.example": [f"192.0.2.{number}" for number in range(200)],
 }
-ERRORS = {"none.example": socket.EAI_NONAME, "later.example": socket.EAI_AGAIN}
+# Without EAI_NODATA, as on some Macs, such a name is told by the other.
+NO_ADDRESS = getattr(socket, "EAI_NODATA", socket.EAI_ADDRFAMILY)
+ERRORS = {"none.example": socket.EAI_NONAME, "later.example": socket.EAI_AGAIN, "nothing.example": NO_ADDRESS}
 
 
 @pytest.fixture(autouse=True)
@@ -95,6 +100,7 @@ def addresses(answer: dns.message.Message) -> list[str]:
         ("four.example", "A", ["192.0.2.1"]),
         ("four.example", "AAAA", []),  # the name exists
         ("four.example", "MX", []),
+        ("nothing.example", "A", []),
         ("mine.example", "A", [network.HOST]),
     ],
 )
@@ -117,6 +123,29 @@ def test_question_whose_answer_cannot_be_made_is_answered_with_a_failure(how: As
     assert ask(how, "odd.example", "A", look_up).rcode() == dns.rcode.SERVFAIL
 
 
+def test_host_looks_up_so_many_names_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that does not answer would fill the host with threads."""
+    answered = threading.Event()
+
+    def getaddrinfo(*_: object, **__: object) -> list[Any]:
+        answered.wait(20)
+        return [(0, 0, 0, "", ("192.0.2.1", 0))]
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    monkeypatch.setattr(lookup, "_MAX_LOOKUPS", 1)
+
+    async def work() -> None:
+        names = HostNames()
+        first = asyncio.create_task(names.look_up("first.example"))
+        await asyncio.sleep(0)
+        assert await names.look_up("second.example") is Missing.FAILURE
+        answered.set()
+        assert await first == ["192.0.2.1"]
+        assert await names.look_up("second.example") == ["192.0.2.1"]
+
+    asyncio.run(work())
+
+
 # Answers questions after an upgrade has removed the version of the program that is running.
 AFTER_AN_UPGRADE = """
 import sys
@@ -124,6 +153,8 @@ import dns.message
 import machine.supervisor.__main__
 from machine.supervisor.preload import preload
 preload()
+from machine.resolver import lookup
+from machine.resolver.answers import Missing
 from machine.resolver.lookup import HostNames  # as a supervisor that answers its guest
 from machine.resolver.server import ResolverServer
 from machine.resolver.answers import Missing, read_question, write_answer
