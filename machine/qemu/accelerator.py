@@ -15,6 +15,8 @@ HYPERVISOR_ENTITLEMENT = "com.apple.security.hypervisor"
 
 # In older versions, HVF on Apple silicon loses registers and hangs guests (changelog of QEMU 8.2.1).
 _MIN_QEMU_HVF_ARM = (8, 2, 1)
+# Older versions abort on a CPU with Arm's matrix extension, such as Apple's M4 (changelog of QEMU 9.2.3).
+_MIN_QEMU_HVF_SME = (9, 2, 3)
 # Rounded mean results of `scripts/bench arch`.
 _SLOWER_NATIVE = "about twenty"
 _SLOWER_FOREIGN = "about thirty"
@@ -43,14 +45,10 @@ class QemuFacts:
 
 @dataclass(frozen=True, kw_only=True)
 class HardwareSupport:
-    """Whether this host's hardware accelerator works. `has_sme` says whether the CPU has Arm's matrix extension.
-
-    `cpu_name` is None if it is unknown.
-    """
+    """Whether this host's hardware accelerator works. `cpu_name` is None if it is unknown."""
 
     accelerator: Accelerator
     obstacle: Obstacle | None
-    has_sme: bool = False
     cpu_name: str | None = None
 
 
@@ -135,7 +133,6 @@ def hvf_support(facts: MacFacts, qemu: QemuFacts, host: Host) -> HardwareSupport
     return HardwareSupport(
         accelerator=Accelerator.HVF,
         obstacle=_hvf_obstacle(facts, qemu, host),
-        has_sme=facts.sysctl.get("hw.optional.arm.FEAT_SME") == "1",
         cpu_name=facts.sysctl.get("machdep.cpu.brand_string"),
     )
 
@@ -148,6 +145,11 @@ def _hvf_obstacle(facts: MacFacts, qemu: QemuFacts, host: Host) -> Obstacle | No
     if host.machine == "arm64" and qemu.version < _MIN_QEMU_HVF_ARM:
         return Obstacle(
             reason=f"QEMU {qemu.dotted} is too old, because HVF is unreliable on Apple silicon before QEMU 8.2.1",
+            remedy="brew upgrade qemu",
+        )
+    if facts.sysctl.get("hw.optional.arm.FEAT_SME") == "1" and qemu.version < _MIN_QEMU_HVF_SME:
+        return Obstacle(
+            reason=f"QEMU {qemu.dotted} is too old, because it aborts on this Mac's CPU before QEMU 9.2.3",
             remedy="brew upgrade qemu",
         )
     if facts.entitlements is not None and not _is_entitled(facts.entitlements):
@@ -183,7 +185,7 @@ def choose_accelerator(
     board = BOARDS[arch]
     obstacle = _obstacle(choice, arch, host, support, qemu)
     if choice is not AcceleratorChoice.TCG and not obstacle:
-        cpu = board.cpu(support.accelerator, has_sme=support.has_sme)
+        cpu = board.cpu(support.accelerator)
         hypervisor = f"QEMU {qemu.dotted} on {host.system}" if support.accelerator is Accelerator.HVF else None
         return Acceleration(accelerator=support.accelerator, cpu=cpu, host_cpu=support.cpu_name, hypervisor=hypervisor)
     if obstacle and choice not in (AcceleratorChoice.AUTO, AcceleratorChoice.TCG):

@@ -86,16 +86,15 @@ class Board:
         """Whether the board can have a USB controller, which is a PCI device."""
         return self.bus is Bus.PCI
 
-    def cpu(self, accelerator: Accelerator, *, has_sme: bool = False) -> str:
-        """Return the guest's CPU model. `has_sme` says whether a Mac's CPU has Arm's matrix extension."""
+    def cpu(self, accelerator: Accelerator) -> str:
+        """Return the guest's CPU model."""
         match accelerator:
             case Accelerator.TCG:
                 return self.tcg_cpu
             case Accelerator.KVM:
                 return "host"
             case Accelerator.HVF:
-                # `host` reads SME registers that HVF does not provide (Apple M4); `max` reads none.
-                return "max" if has_sme else self.hvf_cpu
+                return self.hvf_cpu
             case _:
                 assert_never(accelerator)
 

@@ -44,7 +44,6 @@ class Case:
     prefix: str
     arch: Arch
     accelerator: AcceleratorChoice
-    has_sme: bool = False
 
     @property
     def firmware(self) -> FirmwareFiles | None:
@@ -67,11 +66,6 @@ def every_case() -> Iterator[tuple[str, Case]]:
             hardware = [AcceleratorChoice(host.os.traits.accelerator)] if is_native(arch, host) else []
             for accelerator in (*hardware, AcceleratorChoice.TCG):
                 yield f"{name}.{arch}-{accelerator}", Case(host=host, prefix=prefix, arch=arch, accelerator=accelerator)
-    sme = AcceleratorChoice.HVF
-    yield (
-        "darwin-arm64.aarch64-hvf-sme",
-        Case(host=HOSTS["darwin-arm64"], prefix="/opt/homebrew", arch=Arch.AARCH64, accelerator=sme, has_sme=True),
-    )
 
 
 CASES = dict(every_case())
@@ -101,7 +95,7 @@ def plan(
     **fields: Any,
 ) -> tuple[str, ...]:
     qemu = make_qemu(f"{case.prefix}/bin/{BOARDS[case.arch].binary}")
-    hardware = HardwareSupport(accelerator=case.host.os.traits.accelerator, obstacle=None, has_sme=case.has_sme)
+    hardware = HardwareSupport(accelerator=case.host.os.traits.accelerator, obstacle=None)
     record = make_record(arch=case.arch, **fields)
     acceleration = choose_accelerator(case.accelerator, case.arch, case.host, hardware, qemu)
     shared_folders = shares(case, home or HOMES[case.host.os]) if shared else []
