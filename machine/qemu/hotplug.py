@@ -46,7 +46,20 @@ async def unplug(client: Monitor, deadline: Deadline) -> None:
     for device in sorted(await folder_devices.plugged(client)):
         await _unplug(client, device, deadline)
     for backend in sorted(await folder_devices.backends(client)):
-        await monitor.execute(client, "chardev-remove", {"id": backend})
+        await _remove_backend(client, backend, deadline)
+
+
+async def _remove_backend(client: QMPClient, backend: str, deadline: Deadline) -> None:
+    """Remove a device's socket to virtiofsd. It stays busy for a moment after the device has gone."""
+    while True:
+        try:
+            await monitor.execute(client, "chardev-remove", {"id": backend})
+        except MachineError:
+            if deadline.passed:
+                raise
+            await asyncio.sleep(_POLL_S)
+        else:
+            return
 
 
 async def _unplug(client: Monitor, device: str, deadline: Deadline) -> None:
