@@ -6,6 +6,7 @@ import contextlib
 import itertools
 import math
 import os
+import shlex
 import shutil
 import signal
 import time
@@ -17,7 +18,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from machine import lock
+from machine import control, lock
+from machine.model.state import State
 from machine.qemu.img import QemuImg
 from tests.support.brewed import brewed_program
 from tests.support.free_ports import choose_port
@@ -31,8 +33,8 @@ from tests.support.world import World, machine_program
 _WRITER = "i=0; while :; do echo $i; i=$((i + 1)); sleep 0.01; done >/numbers"
 _LEFT_BYTES = 96 * 1024**2
 _CLIENTS = 50
-_KILLS = 4
-_FOLLOW = ["logs", "--follow", "sleeper"]
+_KILLS = 10
+Clients = Callable[[str], list[str]]
 # Each session costs an emulated guest's SSH server a second.
 _SSH_EVERY = 8
 # Clients come for five seconds, or longer if the suspend takes longer.
@@ -107,14 +109,19 @@ def test_ssh_wakes_the_machine(world: World, main_machine: MainMachine) -> None:
     world.must("port", "rm", "box", "127.0.0.1:45678")
 
 
-def test_client_of_the_api_wakes_the_machine(world: World, main_machine: MainMachine) -> None:
+def test_clients_of_the_api_wake_the_machine(world: World, main_machine: MainMachine, clients: Clients) -> None:
     main_machine.run_sleeper()
-    suspend(world)
-    clients = [world.spawn("podman", "--remote", "--connection", "box", "ps", "--quiet") for _ in range(3)]
-    said = [client.communicate(timeout=world.timeout_s) for client in clients]
-    assert all(client.returncode == 0 for client in clients), said
-    assert len({stdout for stdout, _ in said}) == 1
-    world.must("wait", "--for", "running", "box")
+    listed = world.remote("box", "ps", "--quiet").stdout.split()
+    podman_4, podman_5 = ["podman", "--remote"], clients("bin/podman-remote")
+    docker = [*clients("bin/docker"), "--context", "box"]
+    for client in ([*podman_4, "--connection", "box"], [*podman_5, "--connection", "box"], docker):
+        suspend(world)
+        several = [world.spawn(*client, "ps", "--quiet") for _ in range(2)]
+        said = [each.communicate(timeout=world.timeout_s) for each in several]
+        assert [(each.returncode, sorted(out.split())) for each, (out, _) in zip(several, said, strict=True)] == [
+            (0, sorted(listed))
+        ] * 2, said
+        world.must("wait", "--for", "running", "box")
 
 
 def test_client_of_a_published_port_wakes_the_machine(world: World, main_machine: MainMachine) -> None:
@@ -123,6 +130,10 @@ def test_client_of_a_published_port_wakes_the_machine(world: World, main_machine
     addresses = [address for _ in range(_CLIENTS) for address in web.addresses][:_CLIENTS]
     with ThreadPoolExecutor(_CLIENTS) as pool:
         assert list(pool.map(fetch, addresses)) == ["hello\n"] * _CLIENTS
+    world.must("wait", "--for", "running", "box")
+    suspend(world)
+    page = world.run("curl", "--silent", "--show-error", "--noproxy", "*", f"http://127.0.0.1:{web.one}/")
+    assert page.stdout == "hello\n"  # curl does not try again
     world.must("wait", "--for", "running", "box")
 
 
@@ -198,37 +209,85 @@ def test_suspends_at_once_and_during_a_wake(world: World) -> None:
     assert world.state("box") == ("running", "")
 
 
+def in_terminal(words: list[str]) -> list[str]:
+    """Return the command line that runs another in a terminal, and ends with its status."""
+    return ["script", "--quiet", "--return", "--command", shlex.join(words), "/dev/null"]
+
+
 def test_what_clients_follow_ends_when_the_machine_falls_asleep(
-    world: World, main_machine: MainMachine, clients: Callable[[str], list[str]]
+    world: World, main_machine: MainMachine, clients: Clients
 ) -> None:
     main_machine.run_sleeper()
-    podman, docker = ["podman", "--remote", "--connection", "box"], [*clients("bin/docker"), "--context", "box"]
-    session = ["exec", "sleeper", "sleep", "99999"]
-    streams = [world.spawn(*client, *words) for client in (podman, docker) for words in (_FOLLOW, session)]
-    wait_until(
-        lambda: world.must("ssh", "box", "pgrep --count --exact --full 'sleep 99999' || :").stdout == "2\n",
-        timeout_s=120,
-    )
+    session = ["sleeper", "sleep", "99999"]
+    streams = {
+        f"{name} {what}": world.spawn(*(in_terminal([*client, *words]) if what == "terminal" else [*client, *words]))
+        for name, client in {
+            "podman 4": ["podman", "--remote", "--connection", "box"],
+            "podman 5": [*clients("bin/podman-remote"), "--connection", "box"],
+            "docker": [*clients("bin/docker"), "--context", "box"],
+        }.items()
+        for what, words in {
+            "logs": ["logs", "--follow", "sleeper"],
+            "exec": ["exec", *session],
+            "terminal": ["exec", "--interactive", "--tty", *session],
+        }.items()
+    }
+    count = "pgrep --count --exact --full 'sleep 99999' || :"
+    wait_until(lambda: world.must("ssh", "box", count).stdout == "6\n", timeout_s=240)
     world.must("suspend", "box")  # a client of `exec` asks how its session has ended, which wakes the machine again
-    said = [stream.communicate(timeout=world.timeout_s) for stream in streams]
-    assert "unexpected EOF" in said[2][1], said  # the others say nothing
+    said = {what: stream.communicate(timeout=world.timeout_s) for what, stream in streams.items()}
+    assert streams["docker logs"].returncode == 1, said
+    assert "unexpected EOF" in said["docker logs"][1], said  # the others say nothing
     assert world.remote("box", "exec", "sleeper", "echo", "alive").stdout == "alive\n"
     world.must("wait", "--for", "running", "box")
 
 
-@pytest.mark.long
-def test_supervisor_that_is_killed_while_memory_is_saved_loses_nothing(world: World) -> None:
-    before = world.must("ssh", "box", _BOOT_ID).stdout
-    for number in range(_KILLS):
-        command = world.spawn(machine_program(), "suspend", "box")
-        time.sleep(0.3 * number)
-        if (pid := lock.holder_pid(world.machines / "box" / "supervisor.lock")) is not None:
+def begins(world: World, verb: str) -> bool:
+    """Return whether a suspend or a start has begun, or has ended already."""
+    if verb == "start":
+        return lock.is_held(world.machines / "box" / "supervisor.lock")
+    state = control.query_state(world.runtime("box") / "control.sock")
+    return state is None or state.state is State.STOPPING
+
+
+def run_and_kill(world: World, verb: str, after_s: float | None) -> float:
+    """Run `machine VERB`, and kill its supervisor, or what that has become, some time after the beginning, or not.
+
+    Returns how long the command has gone on since then.
+    """
+    command = world.spawn(machine_program(), verb, "box")
+    wait_until(lambda: begins(world, verb), f"the {verb} to begin", timeout_s=60, every_s=0.005)
+    began = time.monotonic()
+    if after_s is not None:
+        time.sleep(after_s)
+        holders = (lock.holder_pid(world.machines / "box" / name) for name in ("supervisor.lock", "waiting.lock"))
+        if pid := next(filter(None, holders), None):
             os.kill(pid, signal.SIGKILL)
-        command.communicate(timeout=world.timeout_s)
+    command.communicate(timeout=world.timeout_s)
+    return time.monotonic() - began
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("verb", ["suspend", "start"])
+def test_supervisor_that_is_killed_while_memory_is_saved_or_loaded_loses_nothing(
+    verb: str, world: World, main_machine: MainMachine
+) -> None:
+    main_machine.import_busybox()
+    before = world.must("ssh", "box", _BOOT_ID).stdout
+    start_writer(world)
+    took_s = None
+    for number in range(_KILLS + 1):
+        if verb == "start":
+            suspend(world)
+        if took_s is None:
+            took_s = run_and_kill(world, verb, None)
+        else:  # the memory is saved or loaded soon after the beginning, so most of the moments are there
+            run_and_kill(world, verb, took_s * ((number - 1) / _KILLS) ** 2)
         if world.state("box")[0] != "running":
             world.must("start", "box")
         assert (number, world.must("ssh", "box", _BOOT_ID).stdout) == (number, before)
         assert not memory(world).exists()
+    end_writer(world)
 
 
 def test_machine_of_a_removed_version_publishes_ports_sleeps_and_wakes(
