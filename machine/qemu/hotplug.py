@@ -49,7 +49,7 @@ async def unplug(client: Monitor, deadline: Deadline) -> None:
         await _remove_backend(client, backend, deadline)
 
 
-async def _remove_backend(client: QMPClient, backend: str, deadline: Deadline) -> None:
+async def _remove_backend(client: Monitor, backend: str, deadline: Deadline) -> None:
     """Remove a device's socket to virtiofsd. It stays busy for a moment after the device has gone."""
     while True:
         try:

@@ -5,18 +5,18 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from qemu.qmp import QMPClient
 
 from machine.deadline import Deadline
 from machine.errors import MachineError
 from machine.qemu import hotplug, monitor
+from machine.qemu.monitor import Monitor
 
 
 def unplug(monkeypatch: pytest.MonkeyPatch, *, busy: int, timeout_s: float) -> int:
     """Unplug a folder whose socket is busy for some time; returns how often QEMU was asked to remove the socket."""
     asked = 0
 
-    async def execute(_: QMPClient, command: str, arguments: dict[str, object] | None = None) -> object:
+    async def execute(_: Monitor, command: str, arguments: dict[str, object] | None = None) -> object:
         nonlocal asked
         match command:
             case "query-chardev":
@@ -32,7 +32,7 @@ def unplug(monkeypatch: pytest.MonkeyPatch, *, busy: int, timeout_s: float) -> i
 
     monkeypatch.setattr(monitor, "execute", execute)
     monkeypatch.setattr(hotplug, "_POLL_S", 0.001)
-    asyncio.run(hotplug.unplug(QMPClient("test"), Deadline.after(timeout_s, "the guest")))
+    asyncio.run(hotplug.unplug(Monitor(), Deadline.after(timeout_s, "the guest")))
     return asked
 
 
