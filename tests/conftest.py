@@ -20,12 +20,20 @@ hypothesis.settings.register_profile("ours", deadline=None)
 hypothesis.settings.load_profile("ours")
 
 
+FEDORA_SHAPE = "--fedora-shape"
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(golden.UPDATE, action="store_true", help="write the present texts to the golden files")
     parser.addoption(
         "--cached-images",
         action="store_true",
         help="boot foreign guests only if their images, which take long to build, are in the cache",
+    )
+    parser.addoption(
+        FEDORA_SHAPE,
+        action="store_true",
+        help="give the guest tier's main machine a guest that is shaped like Fedora CoreOS; needs root",
     )
 
 

@@ -14,7 +14,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import FEDORA_SHAPE
 from tests.support import real_runs
+from tests.support.fedora_shape import fedora_shaped_stream
 from tests.support.guest_machines import Change, MainMachine, SecondMachine, SharedMachine, first_boots
 from tests.support.guests import (
     busybox_archive,
@@ -55,9 +57,9 @@ def streams() -> Path:
 
 
 @pytest.fixture(scope="session")
-def mirror(streams: Path) -> Iterator[str]:
-    """The base URL of a server that offers the guest image like Fedora's servers."""
-    with served(streams) as url:
+def mirror(streams: Path, pytestconfig: pytest.Config) -> Iterator[str]:
+    """The base URL of a server that offers the guest image, or one of Fedora's shape, like Fedora's servers."""
+    with served(fedora_shaped_stream(streams) if pytestconfig.getoption(FEDORA_SHAPE) else streams) as url:
         yield url
 
 

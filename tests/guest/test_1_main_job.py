@@ -6,6 +6,7 @@ import os
 
 import pytest
 
+from tests.conftest import FEDORA_SHAPE
 from tests.support.guest_machines import MainMachine
 from tests.support.world import World
 
@@ -18,9 +19,10 @@ def test_both_machines_run_at_once(world: World, ordinary_world: World) -> None:
     assert "Currently running" in world.must("ls").stdout
 
 
-def test_the_guest_is_the_image_that_was_built(world: World) -> None:
+def test_the_guest_is_the_image_that_was_built(world: World, pytestconfig: pytest.Config) -> None:
     release = world.must("ssh", "box", "--", "cat", "/etc/os-release").stdout
-    assert "VARIANT_ID=boot2podman" in release.replace('"', "")
+    variant = "coreos" if pytestconfig.getoption(FEDORA_SHAPE) else "boot2podman"
+    assert f"VARIANT_ID={variant}" in release.replace('"', "")
 
 
 def test_the_image_from_the_mirror_is_verified(world: World, mirror: str) -> None:

@@ -10,12 +10,14 @@ import tempfile
 from pathlib import Path
 
 from machine.guestimage.build import build_lock
+from machine.guestimage.publish import sign
 from machine.report import SilentReporter
 from tests.support.guests import CACHE
 
 RECIPE = Path(__file__).parents[1] / "guest" / "fedora-shape"
 # By this name it is taken for Fedora CoreOS.
-NAME = "fedora-coreos-44.20260707.3.1-qemu.x86_64.qcow2"
+RELEASE = "44.20260707.3.1"
+NAME = f"fedora-coreos-{RELEASE}-qemu.x86_64.qcow2"
 _STEP_S = 300
 
 
@@ -38,6 +40,42 @@ def fedora_shaped_image(streams: Path) -> Path:
                 (Path(work) / NAME).rename(made / NAME)
                 made.rename(folder)
     return folder / NAME
+
+
+def fedora_shaped_stream(streams: Path) -> Path:
+    """Return a folder that offers the image as Fedora's server offers Fedora CoreOS, signed with the tests' key."""
+    image = fedora_shaped_image(streams)
+    folder = image.with_name("stream")
+    with build_lock(CACHE / "fedora-shape", SilentReporter()):
+        if not folder.exists():
+            with tempfile.TemporaryDirectory(prefix=".new-", dir=image.parent) as work:
+                made = Path(work) / "made"
+                made.mkdir()
+                packed = made / f"{NAME}.xz"
+                with packed.open("wb") as output:
+                    pack = ["xz", "-0", "--threads=0", "--stdout", str(image)]
+                    subprocess.run(pack, stdout=output, check=True, timeout=_STEP_S)
+                sign([packed], streams.parent / "keys")
+                stream = json.loads((streams / "boot2podman.json").read_text())
+                stream["architectures"] = {"x86_64": {"artifacts": {"qemu": _artifact(packed, image)}}}
+                (made / "stable.json").write_text(json.dumps(stream))
+                made.rename(folder)
+    return folder
+
+
+def _artifact(packed: Path, image: Path) -> dict[str, object]:
+    disk = {
+        "location": packed.name,
+        "signature": f"{packed.name}.sig",
+        "sha256": _sha256(packed),
+        "uncompressed-sha256": _sha256(image),
+    }
+    return {"release": RELEASE, "formats": {"qcow2.xz": {"disk": disk}}}
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _recipe_digest() -> str:
