@@ -1,4 +1,4 @@
-"""Decide when a folder whose session has ended is mounted again."""
+"""Decide when a folder is mounted again whose session has ended, or which the guest could not be asked for."""
 
 from __future__ import annotations
 
@@ -28,11 +28,13 @@ class Retries:
         self._clock = clock
         self._retries: dict[Folder, _Retry] = {}
 
-    def plan(self, folder: Folder) -> None:
-        """Plan to mount a folder again, because its session has ended or could not be started."""
-        now, last = self._clock(), self._retries.get(folder)
-        pause_s = min(2 * last.pause_s, _MAX_S) if last and now - last.due < _LASTED_S else _FIRST_S
-        self._retries[folder] = _Retry(pause_s=pause_s, due=now + pause_s)
+    def plan(self, *folders: Folder) -> None:
+        """Plan to mount folders again, because their sessions have ended, or because they could not be mounted."""
+        now = self._clock()
+        for folder in folders:
+            last = self._retries.get(folder)
+            pause_s = min(2 * last.pause_s, _MAX_S) if last and now - last.due < _LASTED_S else _FIRST_S
+            self._retries[folder] = _Retry(pause_s=pause_s, due=now + pause_s)
 
     def take(self) -> list[Folder]:
         """Return the folders that are to be mounted now. Each is returned once for each plan."""

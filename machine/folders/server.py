@@ -130,7 +130,8 @@ class FolderServer:
             self._mounted.clear()
             for each in self._folders:
                 await self._disconnect(each.folder)
-            await self._mount()
+            if await self._mount():
+                self._retries.plan(*(each.folder for each in self._folders))
             await self._follow_changes()
 
     async def _mount(self) -> Obstacle | None:
@@ -332,21 +333,19 @@ class FolderServer:
     # Changes of this host's directories
 
     async def watch_sources(self, *, every_s: float) -> None:
-        """Check every `every_s` seconds whether a shared directory was removed, replaced or unmounted.
-
-        Also mount folders again whose sessions have ended. This never returns.
-        """
+        """Check the shared directories every `every_s` seconds, and mount folders again as planned. Never return."""
         while True:
             await self.check_sources()
             await self.mount_again()
             await asyncio.sleep(every_s)
 
     async def mount_again(self) -> None:
-        """Mount the folders again whose sessions have ended although the SSH master has not."""
+        """Mount folders again whose sessions have ended, or which the guest could not be asked for."""
         for folder in self._retries.take():
-            if folder in self._folders and folder not in self._folders.lost and folder.target not in self._sessions:
+            waits = folder not in self._folders.lost and folder.target not in self._sessions
+            if waits and self._folders.has_problem(folder, ProblemOf.MOUNT):
                 await self._share_again(folder)
-                if folder in self._folders and self._folders.get(folder).problem:
+                if self._folders.has_problem(folder, ProblemOf.MOUNT):
                     self._retries.plan(folder)
 
     async def check_sources(self) -> None:

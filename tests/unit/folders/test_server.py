@@ -157,6 +157,23 @@ def test_folder_that_the_guest_does_not_mount_is_a_problem(guest: Guest, report:
     assert guest.problems[-1] == problem
 
 
+def test_guest_that_could_not_be_asked_is_asked_again(guest: Guest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retries, "_FIRST_S", 0.0)
+
+    async def mount() -> None:
+        guest.reports = ["can virtiofs\n", "can virtiofs\n", f"{ALL}mounted 0\nmounted 1\ndone\n"]
+        async with guest.serve(over(Transport.VIRTIOFS), over(Transport.NINEP, B)) as server:
+            await server.mount()
+            assert all(each.problem for each in server.folders)
+            await server.mount_again()
+            assert not any(each.problem for each in server.folders)
+            asked = len(guest.asked)
+            await server.mount_again()
+            assert len(guest.asked) == asked
+
+    finish(mount())
+
+
 def test_ssh_that_cannot_be_run_is_a_problem_and_no_defect(guest: Guest) -> None:
     async def mount() -> None:
         settings = replace(guest.settings(), ssh=lambda _: ["/nonexistent"])
