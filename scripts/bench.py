@@ -214,6 +214,7 @@ def bench_suspend(bench: Bench, name: str) -> None:
         bench.machine("wait", "--for", "running", name)
     detail = f"{min(resumes):.1f} s / {min(loads):.1f} s"
     show("resume / bare load, to the API", min(resumes) / min(loads), 1.5, detail)
+    show("our share of a resume, seconds", min(resumes) - min(loads), 0.5, "the difference of the two")
     for what, times, target in (("suspend", suspends, 3), ("resume to the API", resumes, 5), ("wake by ps", wakes, 6)):
         show(f"{what}, seconds", min(times), target, f"absolute, TCG, of {SLEEPS}")
 
