@@ -2,34 +2,28 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import shlex
-import signal
 from collections.abc import Iterator
 
 import pytest
 
-from machine import lock
 from machine.ignition.provision import MARKER, MARKER_UP_TO_5
-from tests.support.free_ports import choose_port
+from tests.support.guest_hosts import SLOW_S, publish, unsupervised, words_of_host
 from tests.support.guest_machines import MainMachine
-from tests.support.guest_network import SERVE, fetch, reachable
+from tests.support.guest_network import fetch, reachable
 from tests.support.waiting import wait_until
 from tests.support.world import World
 
-_SLOW_S = 300
-
 
 @pytest.fixture
-def host(world: World, main_machine: MainMachine) -> Iterator[str]:
-    """The machine `box`, whose Podman does not know for once that it is in a machine, as `[USER@]HOST:PORT`."""
+def host(world: World, main_machine: MainMachine) -> Iterator[tuple[str, ...]]:
+    """The words for `init` that name the machine `box`, whose Podman does not know for once that it is in a machine."""
     main_machine.import_busybox()
     # Whatever it publishes already is open on this host by `box`, and would be asked for by the other machine, too.
     if main_machine.web:
         main_machine.unpublish_web()
     move_markers(world, "mv $marker $marker.off")
-    yield f"core@127.0.0.1:{world.inspect('box')['SSHConfig']['Port']}"
+    yield words_of_host(world, "box")
     if (world.machines / "far").exists():
         world.must("rm", "--force", "far")
     move_markers(world, "mv $marker.off $marker")
@@ -42,27 +36,12 @@ def move_markers(world: World, move: str) -> None:
     world.must("ssh", "box", "systemctl", "--user", "stop", "podman.service")
 
 
-@contextlib.contextmanager
-def unsupervised(world: World, name: str) -> Iterator[None]:
-    """Stop a machine's supervisor during the block. It would open the ports of its guest's containers itself."""
-    pid = lock.holder_pid(world.machines / name / "supervisor.lock")
-    assert pid
-    os.kill(pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        os.kill(pid, signal.SIGCONT)
-
-
 @pytest.mark.long
-def test_guest_is_a_host_over_ssh(world: World, host: str) -> None:
-    directory = world.machines / "box"
-    key = " ".join((directory / "ssh_host_ed25519_key.pub").read_text().split()[:2])
+def test_guest_is_a_host_over_ssh(world: World, host: tuple[str, ...]) -> None:
     source = world.root / "from-here"
     source.mkdir(exist_ok=True)
     (source / "word").write_text("shared")
-    place = ("--provider", "ssh", "--host", host, "--identity", str(directory / "id_ed25519"), "--host-key", key)
-    world.must("init", *place, "--volume", f"{source}:/run/far", "--now", "far")
+    world.must("init", *host, "--volume", f"{source}:/run/far", "--now", "far")
     assert world.must("ls", "--format", "{{.VMType}}", "--noheading").stdout.split().count("ssh") == 1
     assert world.must("ssh", "far", "cat", "/run/far/word").stdout == "shared"
     with unsupervised(world, "box"):
@@ -72,17 +51,13 @@ def test_guest_is_a_host_over_ssh(world: World, host: str) -> None:
 
 
 def publish_and_lose_the_connection(world: World) -> None:
-    port = choose_port()
-    web = ("--publish", f"127.0.0.1:{port}:80", "busybox", "sh", "-c", SERVE)
-    world.remote("far", "run", "--detach", "--name", "afar", *web)
-    wait_until(lambda: reachable("127.0.0.1", port), "the port", timeout_s=_SLOW_S)
-    assert fetch(f"127.0.0.1:{port}") == "hello\n"
+    port = publish(world, "far")
     assert "true" not in world.remote("far-root", "info", "--format", "{{.Host.Security.Rootless}}").stdout
 
     world.machine("ssh", "far", "sudo", "pkill", "-f", "sshd.*core")  # the session that asks for it ends, too
     wait_until(
-        lambda: world.state("far") == ("running", "") and reachable("127.0.0.1", port), "the host", timeout_s=_SLOW_S
+        lambda: world.state("far") == ("running", "") and reachable("127.0.0.1", port), "the host", timeout_s=SLOW_S
     )
     assert fetch(f"127.0.0.1:{port}") == "hello\n"
     world.remote("far", "rm", "--force", "--time", "1", "afar")
-    wait_until(lambda: not reachable("127.0.0.1", port), "the port's end", timeout_s=_SLOW_S)
+    wait_until(lambda: not reachable("127.0.0.1", port), "the port's end", timeout_s=SLOW_S)

@@ -16,9 +16,14 @@ from machine.guestimage.root import make_root
 from machine.guestimage.steps import building
 from machine.model.arch import Arch
 from machine.report import SilentReporter
+from tests.support.debian_packages import flat_source, make_repository
+from tests.support.free_ports import choose_port
 from tests.support.guest_containers import check_statuses, run_containers, take_statuses
-from tests.support.guest_network import SERVE, answers, fetch
-from tests.support.guests import CACHE, served
+from tests.support.guest_hosts import SLOW_S, publish, unsupervised, words_of_host
+from tests.support.guest_network import SERVE, answers, fetch, reachable
+from tests.support.guests import BOOT_S, CACHE, served
+from tests.support.machines_elsewhere import read_port
+from tests.support.waiting import wait_until
 from tests.support.world import World
 
 pytestmark = pytest.mark.long
@@ -26,6 +31,16 @@ pytestmark = pytest.mark.long
 RECIPE = Path(__file__).with_name("debian-cloud")
 SUITE = "trixie"
 IMAGE = "debian-13-generic-amd64.qcow2"
+_PODMAN = "podman conmon crun netavark aardvark-dns passt fuse-overlayfs uidmap catatonit"
+_WITHOUT_PODMAN = f"""
+set -e
+systemctl --user disable --now podman.socket podman.service
+sudo systemctl disable --now podman.socket
+sudo apt-get purge -y --auto-remove {_PODMAN} >&2
+sudo loginctl disable-linger core
+sudo rm -rf /etc/containers /etc/podman-machine ~/.config/containers /etc/apt/sources.list.d/* /var/lib/apt/lists/*
+"""
+"""What makes of a machine's guest a host as Debian's installer leaves it."""
 
 
 @pytest.fixture(scope="module")
@@ -136,3 +151,52 @@ def test_next_boot_starts_the_containers_and_needs_neither_its_seed_nor_cloud_in
     assert answers(world, "deb")
     script = "hostname; cloud-init status; lsblk -dno NAME | grep -c vd"
     assert world.must("ssh", deb, script).stdout.split() == ["deb", "status:", "disabled", "1"]
+
+
+def test_host_without_podman_gets_it_by_apt(world: World, deb: str, busybox: Path, tmp_path: Path) -> None:
+    host = words_of_host(world, deb)
+    (tmp_path / "word").write_text("shared")
+    world.must("ssh", deb, _WITHOUT_PODMAN)
+    status = tmp_path / "status"
+    status.write_text(world.must("ssh", deb, "cat", "/var/lib/dpkg/status").stdout)
+    make_repository(tmp_path / "repository", SUITE, status, "podman", "sshfs")
+    with served(tmp_path / "repository") as url, unsupervised(world, deb):
+        source = flat_source(url.replace("127.0.0.1", "host.containers.internal"))
+        world.must("ssh", deb, f"echo '{source}' | sudo tee /etc/apt/sources.list")
+        place = (*host, "--volume", f"{tmp_path}:/srv/far")
+        refused = world.machine("init", *place, "far")
+        assert refused.status == 125
+        update, install = "sudo apt-get update", "sudo apt-get install -y"
+        assert refused.stderr.splitlines()[-2] == (
+            f"Error: {host[3].partition('@')[2]} is not ready: Podman is not installed; Podman's API socket is not "
+            "enabled; containers of core end when core logs out; sshfs, which mounts folders, is not installed; run "
+            f"there: {update} && {install} podman && systemctl --user enable --now podman.socket && sudo loginctl "
+            f"enable-linger core && {update} && {install} sshfs; or let --install do it"
+        )
+        installed = world.machine("init", *place, "--install", "far", stdin=4 * "y\n")
+        assert installed.status == 0, installed.stderr
+        assert f"Podman is not installed. Run there: {update} && {install} podman [y/N]" in installed.stdout
+        world.must("start", "far")
+        assert world.must("ssh", "far", "cat", "/srv/far/word").stdout == "shared"
+        world.remote("far", "import", "--quiet", str(busybox), "busybox")
+        port = publish(world, "far")
+        world.remote("far-root", "info")
+        reboot_host(world, port)
+        world.must("rm", "--force", "far")
+
+
+def reboot_host(world: World, port: int) -> None:
+    """Reboot the host of the machine `far`. `port` is published by its container `afar`, which does not restart."""
+    forward, boot_id = choose_port(), ("ssh", "far", "cat", "/proc/sys/kernel/random/boot_id")
+    world.must("port", "add", "far", f"127.0.0.1:{forward}:22")
+    before = world.must(*boot_id).stdout
+    world.machine("ssh", "far", "sudo", "reboot")
+    wait_until(lambda: world.state("far")[0] == "degraded", "the loss to be noticed", timeout_s=SLOW_S)
+    wait_until(lambda: world.state("far") == ("running", ""), "the host", timeout_s=BOOT_S)
+    assert world.must(*boot_id).stdout != before
+    assert (read_port(forward) or "").startswith("SSH-2.0-")
+    assert world.must("ssh", "far", "cat", "/srv/far/word").stdout == "shared"
+    wait_until(lambda: not reachable("127.0.0.1", port), "the port's end", timeout_s=SLOW_S)
+    world.remote("far", "start", "afar")
+    wait_until(lambda: reachable("127.0.0.1", port), "the port", timeout_s=SLOW_S)
+    assert fetch(f"127.0.0.1:{port}") == "hello\n"

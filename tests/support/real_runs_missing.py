@@ -13,8 +13,6 @@ MISSING = {
     "autostart enable": _LOGIN,
     "config edit": _HOST,
     "init --accept-new-host-key": _REMOTE,
-    "init --install": _REMOTE,
-    "init --idle-suspend": "its guest is suspended after five minutes at the soonest, which is tried by hand",
     "image build": "it makes the image of the guests, before there is one",
     "image catalogue": _HOST,
     "image rm": _HOST,
