@@ -226,10 +226,14 @@ async def bare_load(bench: Bench, name: str, argv: list[str]) -> float:
     """
     qmp, port = bench.runtime(name) / "qmp.sock", choose(set())
     qmp.unlink(missing_ok=True)
+    # The pipes of the serial console are the supervisor's.
+    argv = ["null,id=serial" if word.startswith("pipe,id=serial,") else word for word in argv]
     began = time.monotonic()
     with subprocess.Popen([*argv, "-snapshot"], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as process:
         try:
             while not listens(qmp):
+                if process.poll() is not None:
+                    raise ChildProcessError(f"QEMU exited with status {process.returncode}")
                 await asyncio.sleep(0.01)
             async with monitor.connected(qmp, timeout_s=BOOT_S) as client:
                 await memory.load(client, bench.directory(name) / "memory.state")
