@@ -11,7 +11,6 @@ from pathlib import Path
 from machine import async_runner, sockets
 from machine.async_runner import PIPE, Child
 from machine.errors import MachineError
-from machine.sockets import new_path
 from machine.ssh.command import SSH_FAILED, SshTarget, command_argv, master_argv, proxy_argv
 from machine.supervisor.events import SshSilence
 
@@ -80,7 +79,7 @@ class Master:
     async def _run(self, on_up: Callable[[], Awaitable[None]]) -> str:
         # A master that has outlived its supervisor uses the same paths.
         sockets.kill_listener(self._control)
-        forwards = {new_path(path): guest for path, guest in self._forwards.items()}
+        forwards = {sockets.new_path(path): guest for path, guest in self._forwards.items()}
         for path in (self._control, *forwards):
             path.unlink(missing_ok=True)
         argv = master_argv(self.target, self._control, forwards, patience=self.patience)
@@ -100,7 +99,7 @@ class Master:
                 await asyncio.wait([last_line], timeout=_POLL_S)
             if not last_line.done():
                 for path in self._forwards:
-                    new_path(path).replace(path)
+                    sockets.new_path(path).replace(path)
                 await on_up()
             message = await last_line
         finally:

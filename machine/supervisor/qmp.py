@@ -85,6 +85,19 @@ class QmpLink:
         return await monitor.human_command(self.session(), line)
 
 
+async def let_run(client: Monitor, paths: MachinePaths) -> None:
+    """Let a guest run that stands still for its memory.
+
+    The saved memory is removed before the guest runs, because it would no longer fit the disk.
+
+    Raises:
+        MachineError: the memory cannot be removed, or QEMU rejects the command or does not answer.
+    """
+    await asyncio.to_thread(drop_memory, paths)
+    await monitor.execute(client, "cont")
+    await asyncio.to_thread(drop_suspension, paths)
+
+
 class QmpSessions:
     """Keeps a QMP session with QEMU, and turns what QEMU and the guest report into events.
 
@@ -197,10 +210,8 @@ class QmpSessions:
 
     async def _run_on(self, client: Monitor) -> None:
         """Let a guest run on whose supervisor was killed while it saved the memory, or before a resumed guest ran."""
-        with contextlib.suppress(MachineError, *_HUNG_UP):  # the next heartbeat tries again, or QEMU has ended
-            await asyncio.to_thread(drop_memory, self._paths)
-            await client.execute("cont")
-            await asyncio.to_thread(drop_suspension, self._paths)
+        with contextlib.suppress(MachineError):  # the next heartbeat tries again, or QEMU has ended
+            await let_run(client, self._paths)
 
     async def _resume_if_there_is_space(self, client: Monitor) -> None:
         with contextlib.suppress(*_HUNG_UP):  # the next heartbeat tries again, or QEMU has ended

@@ -24,11 +24,11 @@ from machine.qemu import folder_devices, hotplug, memory, monitor
 from machine.qemu.boards import BOARDS
 from machine.qemu.monitor import Monitor
 from machine.store.paths import MachinePaths
-from machine.store.suspension import begin_suspension, commit_suspension, drop_memory, drop_suspension, mark_of
+from machine.store.suspension import begin_suspension, commit_suspension, mark_of
 from machine.supervisor.doors import Place
 from machine.supervisor.guest_ssh import GuestSsh
 from machine.supervisor.kept_doors import KeptDoors
-from machine.supervisor.qmp import QmpLink
+from machine.supervisor.qmp import QmpLink, let_run
 
 log = logging.getLogger(__name__)
 
@@ -93,7 +93,7 @@ class Suspender:
         self._ports = ports
         self._kept = kept
         self._is_in_use = is_in_use
-        self._keeps_folders = settings.hardware is not None and settings.hardware.keeps_folders
+        self._keeps_folders = False
         if settings.resumes:
             link.is_settled.clear()
 
@@ -200,13 +200,8 @@ class Suspender:
         await self._continue(client)
 
     async def _continue(self, client: Monitor) -> None:
-        """Let the guest run, and open its ports.
-
-        The saved memory is removed before the guest runs, because it would no longer fit the disk.
-        """
-        await asyncio.to_thread(drop_memory, self._settings.paths)
-        await monitor.execute(client, "cont")
-        await asyncio.to_thread(drop_suspension, self._settings.paths)
+        """Let the guest run, and open its ports."""
+        await let_run(client, self._settings.paths)
         await self._ports.on_driver_up(Driver.SLIRP)  # the SSH master needs the guest's SSH port
 
     async def _unplug(self, client: Monitor) -> None:

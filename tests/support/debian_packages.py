@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import subprocess
 from pathlib import Path
+
+from machine.files import sha256_of
 
 _KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 _DOWNLOAD_S = 600.0
@@ -45,7 +46,5 @@ def flat_source(url: str) -> str:
 
 def _stanza(package: Path, root: Path) -> str:
     fields = subprocess.run(["dpkg-deb", "--field", package], check=True, capture_output=True, text=True).stdout
-    with package.open("rb") as stream:
-        digest = hashlib.file_digest(stream, "sha256").hexdigest()
-    where = f"Filename: ./{package.relative_to(root)}\nSize: {package.stat().st_size}\nSHA256: {digest}\n"
+    where = f"Filename: ./{package.relative_to(root)}\nSize: {package.stat().st_size}\nSHA256: {sha256_of(package)}\n"
     return fields.rstrip() + "\n" + where

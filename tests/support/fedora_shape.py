@@ -9,6 +9,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
+from machine.files import sha256_of
 from machine.guestimage.build import build_lock
 from machine.guestimage.publish import sign
 from machine.report import SilentReporter
@@ -67,15 +68,10 @@ def _artifact(packed: Path, image: Path) -> dict[str, object]:
     disk = {
         "location": packed.name,
         "signature": f"{packed.name}.sig",
-        "sha256": _sha256(packed),
-        "uncompressed-sha256": _sha256(image),
+        "sha256": sha256_of(packed),
+        "uncompressed-sha256": sha256_of(image),
     }
     return {"release": RELEASE, "formats": {"qcow2.xz": {"disk": disk}}}
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _recipe_digest() -> str:

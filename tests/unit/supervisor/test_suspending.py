@@ -44,6 +44,14 @@ SAVED: dict[str, object] = {"status": "completed"}
 FAILED: dict[str, object] = {"status": "failed", "error-desc": "no space"}
 PING = b"GET /_ping HTTP/1.0\r\n\r\n"
 
+
+async def fall_asleep(machine: FakeMachine) -> None:
+    machine.qemu.migration = SAVED
+    assert (await machine.ask(Command.SUSPEND))[-1] == {"ok": {"ending": "suspended"}}
+    assert await machine.end() is None
+    machine.supervisor.kept.close()
+
+
 _END = GuestSsh.end
 
 
@@ -163,10 +171,7 @@ def test_folder_in_use_stays_mounted_where_its_virtiofsd_passes_its_state_on(
     monkeypatch.setattr(FolderServer, "release", refuse_release)
 
     async def story(machine: FakeMachine) -> None:
-        machine.qemu.migration = SAVED
-        assert (await machine.ask(Command.SUSPEND))[-1] == {"ok": {"ending": "suspended"}}
-        assert await machine.end() is None
-        machine.supervisor.kept.close()
+        await fall_asleep(machine)
         suspension = load_suspension(machine.paths)
         assert suspension
         assert suspension.hardware.keeps_folders
@@ -203,10 +208,7 @@ def test_patience_lengthens_the_time_for_saving_the_memory(
     monkeypatch.setattr(memory, "save", save)
 
     async def story(machine: FakeMachine) -> None:
-        machine.qemu.migration = SAVED
-        assert (await machine.ask(Command.SUSPEND))[-1] == {"ok": {"ending": "suspended"}}
-        assert await machine.end() is None
-        machine.supervisor.kept.close()
+        await fall_asleep(machine)
 
     play(story, short_path, patience=patience)
     (limit_s,) = given
