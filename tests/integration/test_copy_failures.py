@@ -178,12 +178,11 @@ def test_guest_that_falls_silent_is_not_waited_for(guest: Guest, monkeypatch: py
     monkeypatch.setattr(sftp, "IDLE_S", 1.0)
     (guest.home / "f").write_bytes(bytes(1000))
     with guest_files("box", guest.sshd.target) as files:
-        guest.sshd.signal_sessions(signal.SIGSTOP)
-        try:
-            with pytest.raises(DeadlineError, match="cannot read box:f: box has not answered for 1 s"):
-                b"".join(files.read("f", 1000))
-        finally:
-            guest.sshd.signal_sessions(signal.SIGCONT)
+        with (
+            guest.sshd.sessions_stopped(),
+            pytest.raises(DeadlineError, match="cannot read box:f: box has not answered for 1 s"),
+        ):
+            b"".join(files.read("f", 1000))
 
 
 def test_listener_that_never_says_a_word_is_not_waited_for(guest: Guest, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -208,11 +208,8 @@ def test_connection_that_has_not_outlived_a_pause_is_known_soon(sshd: Sshd, shor
     async def work() -> None:
         async with forwarding(sshd, short_path) as found:
             await found.until(found.control.exists)
-            sshd.signal_sessions(signal.SIGSTOP)
-            try:
+            with sshd.sessions_stopped():
                 async with asyncio.timeout(WAIT_S):
                     assert not await Master(sshd.target, found.control, {}).set_guest_clock(in_doubt=True)
-            finally:
-                sshd.signal_sessions(signal.SIGCONT)
 
     run(work)

@@ -32,7 +32,23 @@ class Sshd:
         """Send a signal to every process that serves a connection."""
         sessions = descendants(self.pid)
         assert sessions, "no client is connected"
-        for pid in sessions:
+        _signal(sessions, number)
+
+    @contextlib.contextmanager
+    def sessions_stopped(self) -> Iterator[None]:
+        """Stop every process that serves a connection meanwhile; those that end, as their client goes, stay ended."""
+        sessions = descendants(self.pid)
+        assert sessions, "no client is connected"
+        _signal(sessions, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            _signal(sessions, signal.SIGCONT)
+
+
+def _signal(pids: list[int], number: signal.Signals) -> None:
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
             os.kill(pid, number)
 
 
