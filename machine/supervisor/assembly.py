@@ -93,6 +93,7 @@ def assemble(
     folders = _make_folder_server(assignment, in_guest, life, record, sockets, starting)
     connection = GuestSsh(
         Master(
+            assignment.record.config.name,
             target,
             paths.ssh_control,
             sockets.on_host,

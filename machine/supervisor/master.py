@@ -12,6 +12,7 @@ from machine import async_runner, sockets
 from machine.async_runner import PIPE, Child
 from machine.errors import MachineError
 from machine.ssh.command import SSH_FAILED, SshTarget, command_argv, master_argv, proxy_argv
+from machine.ssh.refusal import refusal
 from machine.supervisor.events import SshSilence
 
 log = logging.getLogger(__name__)
@@ -33,7 +34,9 @@ _READ_TIME = "echo; read now"
 
 
 class Master:
-    """Runs SSH masters for one guest, one after another. `forwards` maps the host's sockets to the guest's.
+    """Runs SSH masters for the guest of the machine `name`, one after another.
+
+    `forwards` maps the host's sockets to the guest's.
 
     `patience` is how many times as long as usual the guest may take to answer. The guest's clock is left alone unless
     `sets_clock` is set.
@@ -41,6 +44,7 @@ class Master:
 
     def __init__(
         self,
+        name: str,
         target: SshTarget,
         control: Path,
         forwards: Mapping[Path, str],
@@ -48,6 +52,7 @@ class Master:
         patience: int = 1,
         sets_clock: bool = True,
     ) -> None:
+        self._name = name
         self.target = target
         self._control = control
         self._forwards = forwards
@@ -92,21 +97,23 @@ class Master:
 
     async def _attend(self, child: Child, on_up: Callable[[], Awaitable[None]]) -> str:
         assert child.stderr is not None
-        last_line = asyncio.ensure_future(_last_line(child.stderr))
+        messages = asyncio.ensure_future(_last_messages(child.stderr))
         try:
             # OpenSSH makes the control socket when it has logged in and every forward listens.
-            while not last_line.done() and not self._control.exists():
-                await asyncio.wait([last_line], timeout=_POLL_S)
-            if not last_line.done():
+            while not messages.done() and not self._control.exists():
+                await asyncio.wait([messages], timeout=_POLL_S)
+            if not messages.done():
                 for path in self._forwards:
                     sockets.new_path(path).replace(path)
                 await on_up()
-            message = await last_line
+            said = await messages
         finally:
-            last_line.cancel()
+            messages.cancel()
         status = await child.wait()
-        if message:
-            return message
+        if error := refusal(self._name, self.target, said):
+            return error.line
+        if said:
+            return said.rpartition("\n")[2].strip()
         return "the SSH server no longer answers" if status == SSH_FAILED else f"ssh exited with status {status}"
 
     async def set_guest_clock(self, *, in_doubt: bool) -> bool:
@@ -190,12 +197,12 @@ async def _proxied_obstacle(proxy: Sequence[str], patience_s: float) -> SshSilen
         return SshSilence.CLOSED
 
 
-async def _last_line(stream: asyncio.StreamReader) -> str:
-    """Read a stream to its end, and return its last line. Meanwhile, keep only the most recent bytes in memory."""
+async def _last_messages(stream: asyncio.StreamReader) -> str:
+    """Read a stream to its end, and return its last lines. Meanwhile, keep only the most recent bytes in memory."""
     end = b""
     while chunk := await stream.read(_LINE_BYTES):
         end = (end + chunk)[-_LINE_BYTES:]
-    return end.decode(errors="replace").strip().rpartition("\n")[2].strip()
+    return end.decode(errors="replace").strip()
 
 
 async def _send_time(child: Child) -> int:

@@ -107,7 +107,7 @@ def test_clients_wait_where_ssh_has_listened(sshd: Sshd, short_path: Path) -> No
             )
         assert attempts.refused == []
 
-    asyncio.run(Master(sshd.target, control, {api: "/nowhere"}).run(expects_delay=False, on_up=on_up))
+    asyncio.run(Master("box", sshd.target, control, {api: "/nowhere"}).run(expects_delay=False, on_up=on_up))
     assert len(kept.pass_on()) == 3
     kept.close()
 

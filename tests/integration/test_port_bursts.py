@@ -117,7 +117,7 @@ def test_burst_at_each_kind_of_forward_over_ssh_is_connected_at_once(sshd: Sshd,
         )
         os.kill(pid, signal.SIGTERM)
 
-    asyncio.run(Master(sshd.target, control, {api: "/nowhere"}).run(expects_delay=False, on_up=on_up))
+    asyncio.run(Master("box", sshd.target, control, {api: "/nowhere"}).run(expects_delay=False, on_up=on_up))
     assert counts == [BURST] * 4
 
 

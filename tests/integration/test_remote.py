@@ -7,14 +7,13 @@ import os
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 from machine.lock import holder_pid
-from machine.ssh import keys
 from machine.store.ssh_ports import choose
 from tests.support.machines_elsewhere import (
+    PAGE,
     init,
     made,
     nothing_is_left,
@@ -27,8 +26,6 @@ from tests.support.relay import relay_command
 from tests.support.remote_host import SOCKET, UID, USER, RemoteHost
 from tests.support.waiting import wait_until
 from tests.support.world import World
-
-PAGE = "  see the documentation: troubleshooting#hosts\n"
 
 pytestmark = [
     pytest.mark.skipif(os.getuid() != 0 or sys.platform != "linux", reason="only root can give a host its own network"),
@@ -201,64 +198,6 @@ def test_two_machines_may_be_the_same_host_by_a_proxy_command(world: World, host
     world.must("cp", "-q", "x", f"far:{host.directory}/home/y")
     host.end_sessions()
     wait_until(lambda: world.state("far") == ("running", ""), "the machine to heal")
-
-
-def test_agent_with_twenty_keys(world: World, host: RemoteHost, tmp_path: Path) -> None:
-    agent = str(host.directory / "agent.sock")
-    with subprocess.Popen(["ssh-agent", "-D", "-a", agent], stdout=subprocess.DEVNULL) as process:
-        wait_until(lambda: Path(agent).exists(), "the agent")
-        paths = [tmp_path / f"key{number}" for number in range(19)]
-        for path in paths:
-            keys.generate(path, comment=path.name)
-        for path in (*paths, host.identity):
-            subprocess.run(["ssh-add", "-q", path], check=True, env={**os.environ, "SSH_AUTH_SOCK": agent})
-        place = ("--provider", "ssh", "--host", f"{USER}@127.0.0.1:{host.port}", "--host-key", host.host_key)
-        world.extra["SSH_AUTH_SOCK"] = agent
-        world.must("init", *place, "far")
-        host.identity.rename(tmp_path / "away")
-        world.must("rename", "far", "farther")
-        world.must("rename", "farther", "far")
-        world.must("start", "far")
-        assert world.must("ssh", "far", "id", "-un").stdout == f"{USER}\n"
-        world.must("rm", "--force", "far")
-        process.kill()
-
-
-def test_host_key_is_checked_first_and_then_pinned(world: World, host: RemoteHost, tmp_path: Path) -> None:
-    refused = init(world, host, "--accept-new-host-key", "--host-key", host.host_key)
-    assert refused.stderr == "Error: choose one of --host-key and --accept-new-host-key\n"
-    unknown = world.machine(
-        "init", "--provider", "ssh", "--host", f"{USER}@127.0.0.1:{host.port}", "--identity", str(host.identity), "far"
-    )
-    assert unknown.status == 125
-    assert f"the host key of 127.0.0.1:{host.port} is not known: ssh-ed25519 SHA256:" in unknown.stderr
-    assert unknown.stderr.endswith(PAGE)
-    assert nothing_is_left(world)
-    other = keys.generate(tmp_path / "other", comment="other")
-    wrong = init(world, host, "--host-key", other)
-    assert wrong.status == 125
-    assert "does not have the host key that is known for it, so nothing was sent to it; if it was" in wrong.stderr
-    assert nothing_is_left(world)
-    made(world, host, "--accept-new-host-key")
-    (world.machines / "far" / "known_hosts").write_text(f"machine-far {' '.join(other.split()[:2])}\n")
-    changed = world.machine("start", "far")
-    assert changed.status == 125
-    assert "does not have the host key of far, so nothing was sent to it; if it was given a new" in changed.stderr
-    assert world.state("far") == ("stopped", "")
-
-
-def test_host_that_comes_back_with_another_key_is_not_spoken_to(world: World, host: RemoteHost) -> None:
-    started(world, host)
-    host.go_down()
-    for path in (host.directory / "host_key", host.directory / "host_key.pub"):
-        path.unlink()
-    keys.generate(host.directory / "host_key", comment="another")
-    host.go_up()
-    reason = "SSH connection failed: Host key verification failed."
-    wait_until(lambda: world.state("far") == ("degraded", reason), "the other key to be noticed")
-    refused = world.machine("ssh", "far", "true")
-    assert refused.status == 125
-    assert "if it was given a new one on purpose: machine rm far, and init again\n" in refused.stderr
 
 
 def test_each_lack_is_told_with_what_mends_it(world: World, host: RemoteHost) -> None:

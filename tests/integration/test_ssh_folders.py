@@ -48,7 +48,7 @@ async def connected(sshd: Sshd, control: Path) -> AsyncIterator[int]:
     async def tell() -> None:
         up.set()
 
-    task = asyncio.create_task(Master(sshd.target, control, {}).run(expects_delay=False, on_up=tell))
+    task = asyncio.create_task(Master("box", sshd.target, control, {}).run(expects_delay=False, on_up=tell))
     try:
         async with asyncio.timeout(WAIT_S):
             await up.wait()

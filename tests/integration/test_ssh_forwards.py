@@ -83,7 +83,7 @@ async def forwarding(sshd: Sshd, directory: Path) -> AsyncIterator[Found]:
         standing={},
     )
     ports = Forwarding(drivers, directory / "ports.json", Driver.SSH, on_failure=failures.append)
-    master = Master(sshd.target, control, {})
+    master = Master("box", sshd.target, control, {})
 
     async def keep_master() -> None:
         while True:
@@ -210,6 +210,6 @@ def test_connection_that_has_not_outlived_a_pause_is_known_soon(sshd: Sshd, shor
             await found.until(found.control.exists)
             with sshd.sessions_stopped():
                 async with asyncio.timeout(WAIT_S):
-                    assert not await Master(sshd.target, found.control, {}).set_guest_clock(in_doubt=True)
+                    assert not await Master("box", sshd.target, found.control, {}).set_guest_clock(in_doubt=True)
 
     run(work)

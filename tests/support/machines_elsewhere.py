@@ -8,6 +8,9 @@ from tests.support.remote_host import USER, RemoteHost
 from tests.support.waiting import WAIT_S
 from tests.support.world import Outcome, World
 
+PAGE = "  see the documentation: troubleshooting#hosts\n"
+"""The last line of errors that the page on hosts explains."""
+
 
 def init(world: World, host: RemoteHost, *words: str, user: str = USER, name: str = "far") -> Outcome:
     known = () if any(word.endswith("host-key") for word in words) else ("--host-key", host.host_key)

@@ -220,7 +220,7 @@ GUESTS = (
     Fault(
         name="SSH server refuses",
         provoke=ssh_server_refuses,
-        shown=Shown(state="degraded", reason="Permission denied", within_s=30),
+        shown=Shown(state="degraded", reason="rejects the machine's key", within_s=30),
         is_long=True,
     ),
     Fault(name="guest back in time", provoke=back_in_time, check=clock_is_right),

@@ -28,7 +28,7 @@ def make_master(directory: Path, *, port: int) -> Master:
         identity=directory / "key",
         known_hosts=directory / "known_hosts",
     )
-    return Master(target, directory / "ctl", {directory / "podman.sock": "/run/podman/podman.sock"})
+    return Master("box", target, directory / "ctl", {directory / "podman.sock": "/run/podman/podman.sock"})
 
 
 def run(work: Callable[[Master], Awaitable[None]], directory: Path) -> None:
@@ -103,7 +103,17 @@ def test_master_that_has_outlived_its_supervisor_makes_way(ssh: FakeSsh, short_p
 @pytest.mark.parametrize(
     ("said", "status", "words"),
     [
-        ("Warning: x\nroot@127.0.0.1: Permission denied (publickey).\r\n", 255, "Permission denied (publickey)."),
+        ("Warning: x\nssh: connect: Connection refused\r\n", 255, "ssh: connect: Connection refused"),
+        (
+            "root@127.0.0.1: Permission denied (publickey).\r\n",
+            255,
+            'box rejects the machine\'s key for the user "root"',
+        ),
+        (
+            "@  WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED!  @\r\nHost key verification failed.\r\n",
+            255,
+            "the server on {place} does not have the host key of box, so nothing was sent to it",
+        ),
         ("", 255, "the SSH server no longer answers"),
         ("", 1, "ssh exited with status 1"),
     ],
@@ -114,7 +124,8 @@ def test_master_that_does_not_connect_leaves_its_last_words(
     ssh.refuse(said, status=status)
 
     async def work(master: Master) -> None:
-        assert (await master.run(expects_delay=False, on_up=never)).removeprefix("root@127.0.0.1: ") == words
+        reason = await master.run(expects_delay=False, on_up=never)
+        assert reason == words.format(place=master.target.place)
 
     run(work, short_path)
 
