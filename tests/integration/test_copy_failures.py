@@ -177,12 +177,12 @@ def test_connection_that_is_cut_leaves_nothing_under_the_name(guest: Guest) -> N
 def test_guest_that_falls_silent_is_not_waited_for(guest: Guest, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sftp, "IDLE_S", 1.0)
     (guest.home / "f").write_bytes(bytes(1000))
-    with guest_files("box", guest.sshd.target) as files:
-        with (
-            guest.sshd.sessions_stopped(),
-            pytest.raises(DeadlineError, match="cannot read box:f: box has not answered for 1 s"),
-        ):
-            b"".join(files.read("f", 1000))
+    with (
+        guest_files("box", guest.sshd.target) as files,
+        guest.sshd.sessions_stopped(),
+        pytest.raises(DeadlineError, match="cannot read box:f: box has not answered for 1 s"),
+    ):
+        b"".join(files.read("f", 1000))
 
 
 def test_listener_that_never_says_a_word_is_not_waited_for(guest: Guest, monkeypatch: pytest.MonkeyPatch) -> None:
