@@ -161,7 +161,7 @@ def _run_in_foreground(name: str, *, hints: bool, quiet: bool, update_connection
 def print_started(started: Started, *, hints: bool = True) -> None:
     name = started.config.name
     if hints:
-        if not started.config.rootful:
+        if not started.config.rootful and started.config.has_root_socket:
             click.echo(_ROOTLESS.format(name="" if name == DEFAULT_MACHINE else f" {name}"), nl=False)
         click.echo(_API.format(socket=started.api_socket))
     click.echo(f'Machine "{name}" started successfully')

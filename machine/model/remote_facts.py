@@ -127,7 +127,7 @@ def find_remedy(lacks: Sequence[Lack], facts: RemoteFacts, *, was_to_install: bo
     remedy = f"run there: {' && '.join(commands)}"
     if not facts.has_sudo and any(lack.needs_sudo for lack in lacks):
         return f"{remedy}; --install cannot, because {facts.user} has no sudo without a password there"
-    return remedy if was_to_install else f"{remedy}; or let --install do it"
+    return remedy if was_to_install else f"{remedy}; or let machine init --install do it"
 
 
 def install_sshfs(installer: str | None, *, sudo: str = "") -> str | None:

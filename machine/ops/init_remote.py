@@ -64,7 +64,8 @@ def plan_remote(name: str, request: InitRequest, context: Context, agree: Agree)
         BadInputError: something in the request is invalid, or does not apply to a host over SSH.
     """
     if not request.host:
-        raise BadInputError("the provider ssh needs a host", hint="add: --host [USER@]HOST[:PORT]")
+        in_file = ', or in the file: host = "[USER@]HOST[:PORT]"' if request.file else ""
+        raise BadInputError("the provider ssh needs a host", hint=f"add: --host [USER@]HOST[:PORT]{in_file}")
     if unfit := unfit_options(request):
         verb = "does not" if len(unfit) == 1 else "do not"
         raise BadInputError(f"{', '.join(unfit)} {verb} apply to a host that is reached over SSH")

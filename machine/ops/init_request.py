@@ -152,7 +152,7 @@ def _of_remote(write: Callable[[RemoteHost], Written | None]) -> Callable[[Machi
     return lambda config: write(config.remote) if config.remote else None
 
 
-REMOTE_KEYS = frozenset({"host", "identity", "proxy_command", "host_key", "accept_new_host_key"})
+_REMOTE_KEYS = frozenset({"host", "identity", "proxy_command", "host_key", "accept_new_host_key"})
 """The keys that concern hosts over SSH alone."""
 
 _COMMON_KEYS = frozenset({"name", "provider", "rootful", "volume", "label"})
@@ -160,7 +160,7 @@ _COMMON_KEYS = frozenset({"name", "provider", "rootful", "volume", "label"})
 
 def suits(key: str, provider: object) -> bool:
     """Return whether a key concerns machines of this provider. A file without a provider means virtual machines."""
-    return key in _COMMON_KEYS or (key in REMOTE_KEYS) == (provider == Provider.SSH)
+    return key in _COMMON_KEYS or (key in _REMOTE_KEYS) == (provider == Provider.SSH)
 
 
 KEYS: Mapping[str, Key] = {

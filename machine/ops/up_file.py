@@ -6,7 +6,7 @@ Its table `[defaults]` and its tables `[machine.NAME]` have the keys of the file
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from machine.model.config import MachineConfig
 from machine.model.names import check_machine_name, did_you_mean
 from machine.model.provider import Provider
 from machine.ops.init_file import STDIN, TomlFile, read_keys, read_toml, request_of
-from machine.ops.init_request import REMOTE_KEYS, InitRequest, suits
+from machine.ops.init_request import InitRequest, suits
 
 FILE_NAME = "machines.toml"
 
@@ -207,15 +207,29 @@ def read_machines(file: MachinesFile) -> dict[str, Wanted]:
         provider = own.get(_PROVIDER, defaults.get(_PROVIDER))
         inherited = {key: value for key, value in defaults.items() if key != _SHA256 or _IMAGE not in own}
         inherited = {key: value for key, value in inherited.items() if suits(key, provider)}
-        if provider != Provider.SSH and (alone := [key for key in own if key in REMOTE_KEYS]):
-            raise BadInputError(
-                f'{file.shown_table(name)}: "{alone[0]}" is for hosts that are reached over SSH',
-                hint=f'add: {_PROVIDER} = "{Provider.SSH}"',
-            )
+        _check_provider(provider, own, {*inherited, *own}, file.shown_table(name))
         values = {**inherited, **own}
         request = replace(request_of(values), name=name, machines_file=file.identity)
         machines[name] = Wanted(keys=tuple(values), request=request)
     return machines
+
+
+def _check_provider(provider: object, own: Iterable[str], keys: Container[str], where: str) -> None:
+    """Check that a machine's `own` keys concern its provider, and that a host over SSH is named by one of its `keys`.
+
+    Raises:
+        BadInputError: a key concerns another provider, or there is no host.
+    """
+    unfit = [key for key in own if not suits(key, provider)]
+    if provider == Provider.SSH:
+        if unfit:
+            raise BadInputError(f'{where}: "{unfit[0]}" does not apply to a host that is reached over SSH')
+        if "host" not in keys:
+            raise BadInputError(f"{where}: the provider ssh needs a host", hint='add: host = "[USER@]HOST[:PORT]"')
+    elif unfit:
+        raise BadInputError(
+            f'{where}: "{unfit[0]}" is for hosts that are reached over SSH', hint=f'add: {_PROVIDER} = "{Provider.SSH}"'
+        )
 
 
 def _read_table(table: Mapping[str, object], where: str, base: Path) -> dict[str, object]:

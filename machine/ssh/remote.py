@@ -36,6 +36,7 @@ _MAX_KEYS = 40
 _NAME = re.compile(r"[A-Za-z0-9_.%][A-Za-z0-9_.%-]*")
 # The names of Active Directory have @ or \. Not all that ssh takes, as a proxy command's shell may get the name.
 _USER = re.compile(r"[A-Za-z0-9_.%+](?:[A-Za-z0-9_.%+@\\-]*[A-Za-z0-9_.%+-])?")
+_UNUSABLE = re.compile(r'^Load key "(?P<path>.+)": (?P<reason>.+?)\r?$', re.MULTILINE)
 _ACCEPTED = re.compile(r"^debug1: Server accepts key: (.+) \S+ SHA256:\S+", re.MULTILINE)
 
 
@@ -237,7 +238,7 @@ def find_identity(target: SshTarget, candidates: Sequence[Path]) -> Path | None:
     Only so many keys are tried over a connection that the server does not end it.
 
     Raises:
-        MachineError: the host cannot be reached, or does not have its host key.
+        MachineError: the host cannot be reached, or does not have its host key, or ssh cannot use the only key.
     """
     for keys in _batches(candidates[:_MAX_KEYS]):
         offered = [word for key in keys for word in ("-o", f"IdentityFile={quoted(key)}")]
@@ -258,6 +259,10 @@ def find_identity(target: SshTarget, candidates: Sequence[Path]) -> Path | None:
             )
         if "Permission denied (" not in done.stderr and "Too many authentication failures" not in done.stderr:
             raise unreachable(target, done.stderr)
+        if len(candidates) == 1 and (unusable := _UNUSABLE.search(done.stderr)):
+            path, reason = unusable["path"], unusable["reason"]
+            hint = f"chmod 600 {shlex.quote(path)}" if reason == "bad permissions" else None
+            raise MachineError(f"ssh cannot use the key {path}: {reason}", hint=hint, page=Page.HOSTS)
     return None
 
 

@@ -171,7 +171,7 @@ def test_host_without_podman_gets_it_by_apt(world: World, deb: str, busybox: Pat
             f"Error: {host[3].partition('@')[2]} is not ready: Podman is not installed; Podman's API socket is not "
             "enabled; containers of core end when core logs out; sshfs, which mounts folders, is not installed; run "
             f"there: {update} && {install} podman && systemctl --user enable --now podman.socket && sudo loginctl "
-            f"enable-linger core && {update} && {install} sshfs; or let --install do it"
+            f"enable-linger core && {update} && {install} sshfs; or let machine init --install do it"
         )
         installed = world.machine("init", *place, "--install", "far", stdin=4 * "y\n")
         assert installed.status == 0, installed.stderr

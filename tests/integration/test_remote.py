@@ -39,7 +39,9 @@ def test_host_becomes_a_machine_that_clients_find(world: World, host: RemoteHost
     assert world.record("far")["schema"] == 3
     assert list(world.connections["Connections"]) == ["far"]  # core cannot become root
     assert not (world.machines / "far" / "id_ed25519").exists()
-    told = world.must("start", "far").stderr
+    start = world.must("start", "far")
+    assert "set --rootful" not in start.stdout  # which would be refused
+    told = start.stderr
     assert "Waiting for the Podman API" in told
     assert "folders" not in told
     assert "guest" not in told + world.must("logs", "far").stdout
@@ -213,7 +215,7 @@ def test_each_lack_is_told_with_what_mends_it(world: World, host: RemoteHost) ->
     host.program("sudo", "echo a password is required >&2; exit 1")
     assert init(world, host, "--install").stderr.splitlines()[-2:] == bare.stderr.splitlines()[-2:]
     host.has_sudo()
-    assert "&& sudo apt-get install -y podman; or let --install do it\n" in init(world, host).stderr
+    assert "&& sudo apt-get install -y podman; or let machine init --install do it\n" in init(world, host).stderr
     (host.bin / "sudo").unlink()
     host.has_podman("3.4.4")
     old = init(world, host)

@@ -83,3 +83,19 @@ def test_host_that_comes_back_with_another_key_is_not_spoken_to(world: World, ho
     refused = world.machine("ssh", "far", "true")
     assert refused.status == 125
     assert refused.stderr.endswith(f"Error: {reason}\n")
+
+
+def test_key_that_ssh_cannot_use_is_told_with_the_reason(world: World, host: RemoteHost, tmp_path: Path) -> None:
+    text = host.identity.read_text()
+    for name, content, mode, told in (
+        ("garbage", "no key\n", 0o600, ": "),
+        ("open", text, 0o644, f": bad permissions; chmod 600 {tmp_path}/open\n"),
+    ):
+        path = tmp_path / name
+        path.write_text(content)
+        path.chmod(mode)
+        outcome = init(world, host, "--identity", str(path))
+        assert outcome.status == 125
+        assert f"Error: ssh cannot use the key {path}{told}" in outcome.stderr
+        assert outcome.stderr.endswith(PAGE)
+    assert nothing_is_left(world)

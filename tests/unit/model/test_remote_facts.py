@@ -121,7 +121,7 @@ def test_sshfs_is_lacking_where_there_are_folders(installer: str | None, command
 @pytest.mark.parametrize(
     ("changes", "was_to_install", "remedy"),
     [
-        ({}, False, f"{LINGER}; or let --install do it"),
+        ({}, False, f"{LINGER}; or let machine init --install do it"),
         ({}, True, LINGER),
         (
             {"has_sudo": False},
@@ -131,7 +131,7 @@ def test_sshfs_is_lacking_where_there_are_folders(installer: str | None, command
         (
             {"has_sudo": False, "lingers": True, "listens": False},
             False,
-            "run there: systemctl --user enable --now podman.socket; or let --install do it",
+            "run there: systemctl --user enable --now podman.socket; or let machine init --install do it",
         ),
         ({"lingers": True, "podman": "3.4.4"}, False, None),
     ],

@@ -92,6 +92,14 @@ def test_empty_value_takes_the_place_of_a_default(tmp_path: Path) -> None:
             '[machine.box]\nhost = "h"\n',
             ': [machine.box]: "host" is for hosts that are reached over SSH; add: provider = "ssh"',
         ),
+        (
+            '[machine.box]\nprovider = "ssh"\n',
+            ': [machine.box]: the provider ssh needs a host; add: host = "[USER@]HOST[:PORT]"',
+        ),
+        (
+            '[defaults]\nprovider = "ssh"\n[machine.box]\nhost = "h"\nmemory = 1024\n',
+            ': [machine.box]: "memory" does not apply to a host that is reached over SSH',
+        ),
         ('[machine.box]\nrootful = "no"\n', ': [machine.box]: "rootful" must be true or false'),
         ("[machine.box]\ndisk-size = 3\ndisk_size = 3\n", ': [machine.box]: "disk_size" is given twice'),
         (
