@@ -35,15 +35,18 @@ _FOR_PROGRAMMERS = r"""(?x)\[Errno\ -?\d+\]\s*       # OSError
 class Page(StrEnum):
     """An entry of the documentation's page on troubleshooting, by the entry's anchor."""
 
+    BUILD = "build"
     CERTIFICATE = "certificate"
     CHECKSUM = "checksum"
     CONNECTION_EXISTS = "connection-exists"
     DAMAGED_IMAGE = "damaged-image"
+    DOCTOR = "doctor"
     FILES = "files"
     FOLDER = "folder"
     HOSTS = "hosts"
     HOST_DISK_FULL = "disk-full-host"
     KVM = "kvm"
+    LOGIN = "login"
     MEMORY = "memory"
     NO_QEMU = "no-qemu"
     OLD_QEMU = "old-qemu"

@@ -8,7 +8,7 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 
-from machine.errors import MachineError, NotFoundError, reason_of
+from machine.errors import MachineError, NotFoundError, Page, reason_of
 from machine.folders.changes import ChangeRelay
 from machine.folders.daemons import VirtiofsDaemons
 from machine.folders.guest import SEALED, GuestReport, not_mounted, sshfs_command
@@ -280,7 +280,7 @@ class FolderServer:
                 self._drop(self._folders.get(folder))
                 await self._mount()
                 self._folders.report()
-                raise MachineError(problem)
+                raise MachineError(problem, page=Page.FOLDER)
             self._folders.save()
             await self._follow_changes()
 
@@ -302,6 +302,7 @@ class FolderServer:
             raise MachineError(
                 "the machine has no sshfs, which is needed to add a folder while it runs",
                 hint=self._sshfs_remedy or "stop the machine and try again",
+                page=Page.FOLDER,
             )
 
     async def remove(self, target: str) -> None:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from machine import lock
-from machine.errors import MachineError
+from machine.errors import MachineError, Page
 from machine.files import FILE_PUBLIC, disk_errors, make_directory, sha256_of, write_atomic
 from machine.guestimage.disk import GrubFiles, write_disk
 from machine.guestimage.publish import (
@@ -196,5 +196,7 @@ def newest_file(folder: Path, pattern: str) -> Path:
     """
     found = sorted(folder.glob(pattern))
     if not found:
-        raise MachineError(f"building the image failed: the installed packages contain no {folder.name}/{pattern}")
+        raise MachineError(
+            f"building the image failed: the installed packages contain no {folder.name}/{pattern}", page=Page.BUILD
+        )
     return found[-1]

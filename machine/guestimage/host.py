@@ -76,23 +76,27 @@ def find_problem(facts: HostFacts, plan: ImagePlan) -> MachineError | None:
             return MachineError(
                 f"images can only be built on {kind}",
                 hint="build it on such a host and copy the stream's folder to this host, or use --image fcos:stable",
+                page=Page.BUILD,
             )
     if facts.missing:
         packages = sorted(set(facts.missing))
         return MachineError(
             f"packages needed to build the image are missing on this host: {', '.join(packages)}",
             hint=f"install them: apt install {' '.join(packages)}",
+            page=Page.BUILD,
         )
     if facts.arch != plan.arch.value and not facts.runs_foreign:
         return MachineError(
             f"this {facts.arch} host cannot run the {plan.arch.value} programs of the image",
             hint="install an emulator: apt install qemu-user-static binfmt-support arch-test; "
             f"without systemd also run: update-binfmts --enable qemu-{plan.arch.value}",
+            page=Page.BUILD,
         )
     if facts.namespace_error is not None:
         return MachineError(
             f"an ordinary user cannot create a user namespace on this host: {facts.namespace_error}",
             hint="build as root, or run: usermod --add-subuids 100000-165535 --add-subgids 100000-165535 USER",
+            page=Page.BUILD,
         )
     for folder, (free, needed) in facts.space.items():
         if free < needed:

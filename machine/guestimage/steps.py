@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from machine import runner
-from machine.errors import MachineError, ProgramError
+from machine.errors import MachineError, Page, ProgramError
 from machine.files import FILE_PUBLIC, open_created
 from machine.guestimage.disk import FIXED_TIMES
 from machine.guestimage.host import MAPPED, SEARCH_PATH, HostFacts, find_problem, probe_host
@@ -150,6 +150,7 @@ class Steps:
             f"building the image failed ({self._name}): {error_line(lines) or error.message}",
             details=[error.message, *lines],
             hint=f"see the whole log: {self.log_file}",
+            page=Page.BUILD,
         )
 
 

@@ -111,12 +111,13 @@ class Ingest:
     def _fetch_signature(self, artifact: Artifact, keys: Sequence[bytes]) -> DetachedSignature:
         bypass = "use --no-verify-signature if you trust the image anyway"
         if artifact.signature is None:
-            raise MachineError(f"{_name(artifact)} has no signature", hint=bypass)
+            raise MachineError(f"{_name(artifact)} has no signature", hint=bypass, page=Page.SIGNATURE)
         try:
             data = fetch_bytes(artifact.signature, Web(self._web), limit=_SIGNATURE_BYTES)
         except FetchError as error:
             hint = bypass if error.status in (403, 404, 410) else None
-            raise MachineError(f"the signature of the image is missing: {error.line}", hint=hint) from error
+            reason = f"the signature of the image is missing: {error.line}"
+            raise MachineError(reason, hint=hint, page=Page.SIGNATURE if hint else None) from error
         return DetachedSignature(data=data, keys=keys)
 
     def _make(self, artifact: Artifact, signature: DetachedSignature | None, *, has_checksum: bool) -> BaseImage:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
-from machine.errors import MachineError, NotFoundError, reason_of
+from machine.errors import MachineError, NotFoundError, Page, reason_of
 from machine.image.reference import RegistryReference
 from machine.image.streams import Artifact
 from machine.image.web import FetchError, PlainHttpError, Web, WebSettings, read_body, retried
@@ -157,7 +157,7 @@ class Registry:
         url = f"{self._base}/manifests/{version}"
         body = self._get(url)
         if version.startswith("sha256:") and hashlib.sha256(body).hexdigest() != version.removeprefix("sha256:"):
-            raise MachineError(f"the content of {url} does not match its digest")
+            raise MachineError(f"the content of {url} does not match its digest", page=Page.CHECKSUM)
         try:
             manifest = json.loads(body)
             if not isinstance(manifest, dict):

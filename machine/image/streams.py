@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, TypedDict, TypeVar
 from urllib.parse import urljoin, urlsplit
 
-from machine.errors import BadInputError, MachineError, NotFoundError
+from machine.errors import BadInputError, MachineError, NotFoundError, Page
 from machine.files import DIRECTORY_PRIVATE, disk_errors, make_directory, write_atomic
 from machine.image.reference import StreamReference
 from machine.image.web import FetchError, Web, fetch_bytes, local_path, read_body, retried
@@ -311,7 +311,7 @@ def _json(text: bytes, url: str) -> dict[str, Any]:
         document = json.loads(text)
     except (ValueError, RecursionError) as error:
         what = "a web page" if text.lstrip()[:1] == b"<" else "not JSON"
-        raise MachineError(f"{url} is {what} instead of metadata") from error
+        raise MachineError(f"{url} is {what} instead of metadata", page=Page.UNREACHABLE) from error
     if not isinstance(document, dict):
         raise TypeError("not a JSON object")
     return document

@@ -117,6 +117,7 @@ def find_checker() -> Checker:
     raise MachineError(
         "no program on this host can check the image's signature",
         hint="install gpgv (Debian: gpgv, Homebrew: gnupg) or sqv, or use --no-verify-signature",
+        page=Page.DOCTOR,
     )
 
 

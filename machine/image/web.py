@@ -113,6 +113,7 @@ class Web:
                         f"{name} answered {status} {response.reason}".rstrip(),
                         transient=status >= 500 or status in _TRANSIENT_STATUS,
                         status=status,
+                        page=Page.UNREACHABLE,
                     )
                 yield response
         except requests.exceptions.SSLError as error:
@@ -149,7 +150,7 @@ class Web:
             raise
         except OSError as error:
             message = f"cannot fetch {public_url(url)}: SSL_CERT_FILE names {self._verify}, which does not exist"
-            raise FetchError(message, transient=False) from error
+            raise FetchError(message, transient=False, page=Page.CERTIFICATE) from error
 
     @property
     def _verify(self) -> bool | str:
@@ -346,8 +347,8 @@ def _tls_error(name: str, cause: BaseException) -> FetchError:
         return FetchError(f"cannot fetch {name}: {reason}", transient=False)
     if code == "NO_CERTIFICATE_OR_CRL_FOUND":
         reason = f"SSL_CERT_FILE names {os.environ.get('SSL_CERT_FILE')}, which has no certificate"
-        return FetchError(f"cannot fetch {name}: {reason}", transient=False)
-    return FetchError(f"cannot fetch {name}: {reason_of(cause)}", transient=False)
+        return FetchError(f"cannot fetch {name}: {reason}", transient=False, page=Page.CERTIFICATE)
+    return FetchError(f"cannot fetch {name}: {reason_of(cause)}", transient=False, page=Page.UNREACHABLE)
 
 
 def _certificate_error(code: int, text: str) -> tuple[str, str]:

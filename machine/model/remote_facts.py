@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from machine.errors import MachineError
+from machine.errors import MachineError, Page
 from machine.model.arch import Arch
 from machine.model.provider import RootAccess
 
@@ -173,8 +173,9 @@ def check_system(facts: RemoteFacts, place: str) -> Arch:
         MachineError: no machine can be on such a host.
     """
     if facts.system != "Linux":
-        raise MachineError(f"{place} runs {facts.system}, but containers need Linux")
+        raise MachineError(f"{place} runs {facts.system}, but containers need Linux", page=Page.HOSTS)
     try:
         return Arch.parse(facts.arch)
     except ValueError as error:
-        raise MachineError(f"{place} has the architecture {facts.arch}, which is not supported") from error
+        problem = f"{place} has the architecture {facts.arch}, which is not supported"
+        raise MachineError(problem, page=Page.HOSTS) from error

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from machine.errors import MachineError
+from machine.errors import MachineError, Page
 from machine.image.base import BaseImage
 from machine.image.intact import Condition, examine
 from machine.model.config import ImageOrigin
@@ -30,6 +30,7 @@ class VerifiedImage:
         return MachineError(
             f"the base image {self.base.path} is damaged",
             hint=f"fetch it again with: machine image pull {pinned(self.base)}",
+            page=Page.DAMAGED_IMAGE,
         )
 
 

@@ -319,7 +319,9 @@ def _mend(target: SshTarget, facts: RemoteFacts, agree: Agree, report: Reporter,
         if done.returncode != 0:
             words = (done.stderr or done.stdout).strip().splitlines()
             reason = words[-1] if words else f"exit status {done.returncode}"
-            raise MachineError(f'"{lack.command}" has failed on {target.place}: {reason}', details=words[-20:])
+            raise MachineError(
+                f'"{lack.command}" has failed on {target.place}: {reason}', details=words[-20:], page=Page.HOSTS
+            )
         facts = _look(target)
 
 
@@ -332,5 +334,6 @@ def _look(target: SshTarget) -> RemoteFacts:
         raise MachineError(
             f"{target.place} does not tell what it has{f': {words[-1]}' if words else ''}",
             details=done.stdout.splitlines()[-10:],
+            page=Page.HOSTS,
         )
     return facts

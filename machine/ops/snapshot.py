@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from machine import lock
-from machine.errors import BadInputError, DiskError, MachineError
+from machine.errors import BadInputError, DiskError, MachineError, Page
 from machine.model.provider import Capability
 from machine.model.snapshot import check_snapshot_name, checked_comment, default_name, name_before_restore
 from machine.model.state import State
@@ -101,7 +101,9 @@ def _keep(name: str, chosen: str, comment: str | None, paths: MachinePaths, way_
         if suspension and not fits_disk(paths, suspension):
             raise MachineError("something has written to its disk since its memory was saved")
     except MachineError as error:
-        raise MachineError(f'unable to take a snapshot of "{name}": {error.message}', hint=way_out) from error
+        raise MachineError(
+            f'unable to take a snapshot of "{name}": {error.message}', hint=way_out, page=Page.RESUME
+        ) from error
     tag, record = snapshots.new_tag(), records.load_file(paths.record)
     with snapshots.draft(paths, chosen, tag=tag, comment=comment, record=record), changing_disk_file(paths):
         QemuImg().take_snapshot(paths.disk, tag)
@@ -237,6 +239,7 @@ def _check_space(paths: MachinePaths) -> None:
             f"a snapshot takes up to {bytes_size(needed)} at first, but only {bytes_size(free)} are free on the disk "
             f"that holds {paths.directory}",
             hint="free some space and try again",
+            page=Page.HOST_DISK_FULL,
         )
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, BinaryIO
 from machine import control, lock
 from machine.control import Command
 from machine.deadline import Deadline
-from machine.errors import GuestError, MachineError
+from machine.errors import GuestError, MachineError, Page
 from machine.ignition.provision import MARKER_UP_TO_5
 from machine.model.config import MachineConfig
 from machine.model.state import State
@@ -202,7 +202,8 @@ def _running_supervisor(
                 _abort(paths, lines, patience)
             raise
         if result is None:
-            raise MachineError(f'unable to start "{name}": its supervisor ended', hint=f"see {paths.supervisor_log}")
+            problem = f'unable to start "{name}": its supervisor ended'
+            raise MachineError(problem, hint=f"see {paths.supervisor_log}", page=Page.STARTS)
         yield process, lines
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from machine import control
 from machine.control import Command
-from machine.errors import GuestError, MachineError
+from machine.errors import GuestError, MachineError, Page
 from machine.model.provider import Capability
 from machine.model.state import State
 from machine.ops.shared.capability import require
@@ -44,12 +44,13 @@ def suspend(name: str, context: Context, report: Reporter) -> None:
         raise MachineError(f'unable to suspend "{name}": it is not running')
     if state.is_orphaned:
         hint = f"give it a new supervisor first: machine start {name}"
-        raise MachineError(f'unable to suspend "{name}": its supervisor has ended', hint=hint)
+        raise MachineError(f'unable to suspend "{name}": its supervisor has ended', hint=hint, page=Page.RUNNING)
     patience = stop_patience(context)
     try:
         control.request(paths.control_socket, Command.SUSPEND, timeout_s=_ANSWER_S * patience, report=report)
     except OSError as error:
-        raise MachineError(f'unable to suspend "{name}": its supervisor does not answer') from error
+        problem = f'unable to suspend "{name}": its supervisor does not answer'
+        raise MachineError(problem, page=Page.RUNNING) from error
     except GuestError as error:
         raise GuestError(
             f'unable to suspend "{name}": {error.message}', details=error.details, hint=error.hint

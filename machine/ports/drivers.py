@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from pathlib import Path, PurePath, PurePosixPath
 
 from machine import async_runner
-from machine.errors import DeadlineError, MachineError
+from machine.errors import DeadlineError, MachineError, Page
 from machine.model.ports import ANY_IPV4, EVERY, Driver, Endpoint, Protocol, SocketPath
 from machine.ports.backlog import duplicate_listeners, extend_backlog
 from machine.ports.table import Binding
@@ -119,7 +119,7 @@ class Drivers:
             case Binding(driver=Driver.SLIRP, endpoint=Endpoint() as endpoint):
                 output = await self._monitor(f"hostfwd_add {self._netdev} {hostfwd(endpoint)}-:{binding.guest}")
                 if output.strip():
-                    raise MachineError(f"cannot publish {endpoint}: {output.strip()}")
+                    raise MachineError(f"cannot publish {endpoint}: {output.strip()}", page=Page.PORTS)
             case _:
                 await self._ask_master("forward", binding)
 
@@ -152,12 +152,14 @@ class Drivers:
         try:
             completed = await async_runner.run(argv, timeout_s=_SSH_TIMEOUT_S, check=False)
         except DeadlineError as error:
-            raise MachineError(f"cannot publish {binding.endpoint}: the SSH master does not answer") from error
+            problem = f"cannot publish {binding.endpoint}: the SSH master does not answer"
+            raise MachineError(problem, page=Page.PORTS) from error
         except MachineError as error:
             raise MachineError(f"cannot publish {binding.endpoint}: {error.message}", hint=error.hint) from error
         if completed.returncode != 0:
             lines = completed.stderr.strip().splitlines()
-            raise MachineError(f"cannot publish {binding.endpoint}: {lines[-1] if lines else 'ssh failed'}")
+            reason = lines[-1] if lines else "ssh failed"
+            raise MachineError(f"cannot publish {binding.endpoint}: {reason}", page=Page.PORTS)
 
 
 def remove_socket(binding: Binding) -> None:

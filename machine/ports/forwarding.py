@@ -8,7 +8,7 @@ import socket
 from collections.abc import Callable, Container, Iterable, Sequence
 from pathlib import Path
 
-from machine.errors import MachineError
+from machine.errors import MachineError, Page
 from machine.files import write_atomic
 from machine.model.ports import Driver, Endpoint, Forward, Origin, PortStatus, SocketPath
 from machine.ports.drivers import Drivers
@@ -101,7 +101,8 @@ class Forwarding:
                 other = "path" if isinstance(forward.endpoint, SocketPath) else "host port"
                 raise MachineError(
                     f"cannot publish {forward.endpoint}: this machine already forwards {rival.endpoint}; "
-                    f"choose another {other}"
+                    f"choose another {other}",
+                    page=Page.PORTS,
                 )
             is_new = self._table.get(forward.endpoint) is None
             await self._listeners.open_all(bindings)
@@ -125,7 +126,7 @@ class Forwarding:
         if forward.origin is Origin.PUBLISHED and self._table.get(forward.endpoint) is None:
             reason = refusal(forward, self._limits, len(self.published()))
             if reason:
-                raise MachineError(reason)
+                raise MachineError(reason, page=Page.PORTS)
 
     async def close_published(self, endpoints: Iterable[Endpoint], *, unless: Container[Endpoint]) -> list[Endpoint]:
         """Close containers' forwards from these endpoints, except those in `unless`. Return the closed endpoints."""

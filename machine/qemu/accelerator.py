@@ -125,6 +125,7 @@ def check_network(qemu: QemuFacts, arch: Arch, host: Host) -> None:
         raise MachineError(
             f"{qemu.path} was built without slirp, which every machine needs",
             hint=host.install_hint(board.packages, f"a {board.binary} that was built with slirp"),
+            page=Page.DOCTOR,
         )
 
 

@@ -14,7 +14,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from machine.errors import MachineError
+from machine.errors import MachineError, Page
 from machine.files import FILE_PRIVATE, disk_errors, fsync_file
 from machine.model.arch import Arch
 from machine.model.host import Host
@@ -136,6 +136,7 @@ def find_firmware(arch: Arch, host: Host, *, binary: str, config_home: Path) -> 
     raise MachineError(
         f"no UEFI firmware for {arch} guests on this host",
         hint=host.install_hint(board.firmware.packages, f"EDK II for QEMU's machine {board.machine.partition(',')[0]}"),
+        page=Page.DOCTOR,
     )
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from machine import runner
-from machine.errors import MachineError, ProgramError, reason_of
+from machine.errors import MachineError, Page, ProgramError, reason_of
 from machine.files import share_blocks
 from machine.model.units import GIB
 
@@ -184,6 +184,7 @@ class QemuImg:
             raise MachineError(
                 f"{self.program} is not installed on this host",
                 hint="install qemu-img (Debian: apt install qemu-utils)",
+                page=Page.DOCTOR,
             )
         return runner.run([path, *words], timeout_s=timeout_s * self._patience).stdout
 

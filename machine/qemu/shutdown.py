@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
-from machine.errors import DiskError, MachineError
+from machine.errors import DiskError, MachineError, Page
 from machine.model.host import Accelerator
 from machine.qemu import monitor
 from machine.qemu.monitor import Monitor
@@ -160,6 +160,7 @@ async def _check_disk(client: Monitor) -> None:
         raise DiskError(
             "the guest cannot power down, because the host's disk is full",
             hint="free some space and try again, or turn the guest off at once with: machine kill",
+            page=Page.HOST_DISK_FULL,
         )
 
 

@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
-from machine.errors import GuestError
+from machine.errors import GuestError, Page
 from machine.ssh.command import SshTarget
 
 
 def rejected_key(name: str, target: SshTarget) -> GuestError:
     if target.has_own_key:
-        return GuestError(f'{name} rejects the machine\'s key for the user "{target.username}"')
-    return GuestError(f'{target.place} rejects your key for the user "{target.username}"')
+        return GuestError(f'{name} rejects the machine\'s key for the user "{target.username}"', page=Page.LOGIN)
+    return GuestError(f'{target.place} rejects your key for the user "{target.username}"', page=Page.HOSTS)
 
 
 def other_host_key(name: str, target: SshTarget) -> GuestError:
     return GuestError(
         f"the server on {target.place} does not have the host key of {name}, so nothing was sent to it",
         hint=None if target.has_own_key else f"if it was given a new one on purpose: machine rm {name}, and init again",
+        page=Page.LOGIN if target.has_own_key else Page.HOSTS,
     )
 
 
 def unknown_host_key(name: str, target: SshTarget) -> GuestError:
-    return GuestError(f"{target.known_hosts} does not have the host key of {name}, so nothing was sent to it")
+    return GuestError(
+        f"{target.known_hosts} does not have the host key of {name}, so nothing was sent to it", page=Page.FILES
+    )
 
 
 def refusal(name: str, target: SshTarget, messages: str) -> GuestError | None:

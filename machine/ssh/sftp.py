@@ -33,7 +33,7 @@ from paramiko.sftp import (
     int64,
 )
 
-from machine.errors import DeadlineError, DiskError, GuestError, MachineError, reason_of
+from machine.errors import DeadlineError, DiskError, GuestError, MachineError, Page, reason_of
 from machine.files import DIRECTORY_PRIVATE, FILE_PRIVATE
 from machine.model.transfer import CHUNK_BYTES, Facts, kind_of, part_path, printable
 from machine.ssh.command import SshTarget
@@ -128,7 +128,7 @@ def _reading(path: Path, content: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _connecting(name: str, target: SshTarget) -> Iterator[None]:
-    where = target.place
+    where, page = target.place, Page.RUNNING if target.has_own_key else Page.HOSTS
     try:
         yield
     except MachineError:
@@ -138,11 +138,11 @@ def _connecting(name: str, target: SshTarget) -> Iterator[None]:
     except paramiko.AuthenticationException as error:
         raise rejected_key(name, target) from error
     except TimeoutError as error:
-        raise DeadlineError(f"{name} does not answer on {where}") from error
+        raise DeadlineError(f"{name} does not answer on {where}", page=page) from error
     except OSError as error:
-        raise GuestError(f"{name} does not answer on {where}: {reason_of(error)}") from error
+        raise GuestError(f"{name} does not answer on {where}: {reason_of(error)}", page=page) from error
     except Exception as error:  # paramiko passes on every error of the thread in which it reads
-        raise GuestError(f"no SSH session with {name} on {where}: {session_reason(error)}") from error
+        raise GuestError(f"no SSH session with {name} on {where}: {session_reason(error)}", page=page) from error
 
 
 def session_reason(error: Exception) -> str:

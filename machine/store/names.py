@@ -12,6 +12,9 @@ from machine.store.paths import MachinePaths, Roots
 NO_MACHINES = "there are no machines; make one with: machine init"
 """The hint for a command that needs a machine, if none exists."""
 
+_FEW = 6
+"""So many names fit into the line of an error."""
+
 
 def machine_names(roots: Roots) -> list[str]:
     """Return the sorted names of all machines. Incomplete machines, whose names begin with a dot, are left out."""
@@ -49,11 +52,14 @@ def exists(roots: Roots, name: str) -> bool:
     return name in os.listdir(roots.machines)  # noqa: PTH208  (only the names)
 
 
-def _suggest(name: str, names: Sequence[str]) -> str | None:
-    """Return a hint that suggests names similar to `name`. If `name` is the default name, suggest all names."""
-    if name == DEFAULT_MACHINE and not names:
+def _suggest(name: str, names: Sequence[str]) -> str:
+    """Return a hint that leads to a machine that exists: those with similar names, or else all if they are few."""
+    if not names:
         return NO_MACHINES
+    if near := similar_words(name, names):
+        return f"did you mean {' or '.join(near)}?"
+    if len(names) > _FEW:
+        return "see: machine ls"
     if name == DEFAULT_MACHINE:
         return f"add the name of a machine that exists: {', '.join(names)}"
-    near = similar_words(name, names)
-    return f"did you mean {' or '.join(near)}?" if near else None
+    return f"the machines are: {', '.join(names)}" if len(names) > 1 else f"the only machine is {names[0]}"

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from machine import lock
-from machine.errors import MachineError, NotFoundError, reason_of
+from machine.errors import MachineError, NotFoundError, Page, reason_of
 from machine.files import disk_errors, write_atomic
 from machine.model.dataclass import dataclass
 from machine.model.record import MachineRecord
@@ -214,7 +214,7 @@ def _damaged(path: Path, reason: str) -> DamagedRecordError:
         import shlex  # most commands find no damage
 
         hint = f"restore its last good copy with: {shlex.join(['cp', str(copy), str(path)])}"
-    return DamagedRecordError(f"the record {path} is damaged: {reason}", hint=hint)
+    return DamagedRecordError(f"the record {path} is damaged: {reason}", hint=hint, page=Page.FILES)
 
 
 def _log() -> logging.Logger:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from machine import lock
-from machine.errors import EXIT_ERROR, EXIT_OK, MachineError, reason_of
+from machine.errors import EXIT_ERROR, EXIT_OK, MachineError, Page, reason_of
 from machine.files import disk_errors
 from machine.folders.handover import load_folders
 from machine.model.ports import Driver
@@ -81,7 +81,9 @@ def main() -> int:
         place = f"{failure.filename}: " if failure.filename else ""
         starting.error(
             MachineError(
-                f'unable to start "{arguments.name}": {place}{reason_of(failure)}', hint=f"see {paths.supervisor_log}"
+                f'unable to start "{arguments.name}": {place}{reason_of(failure)}',
+                hint=f"see {paths.supervisor_log}",
+                page=Page.STARTS,
             )
         )
         return EXIT_ERROR

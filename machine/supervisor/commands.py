@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from machine.control import Command
-from machine.errors import GuestError, MachineError
+from machine.errors import GuestError, MachineError, Page
 from machine.folders.server import FolderServer
 from machine.model.folders import Folder, read_folder
 from machine.model.ports import Forward, PortState, PortStatus, parse_forward
@@ -103,7 +103,7 @@ class Commands:
 
     async def _add_forward(self, forward: Forward) -> None:
         if self._life.current.silent:
-            raise MachineError("QEMU does not answer", hint="try again when it does")
+            raise MachineError("QEMU does not answer", hint="try again when it does", page=Page.RUNNING)
         is_new = await self._ports.add(forward)
         try:
             await self._record.edit(lambda record: replace(record, config=record.config.with_forward(forward)))
@@ -124,7 +124,8 @@ class Commands:
         """
         if not self._life.current.connected:
             state = self._life.current.state
-            raise GuestError(f"the machine cannot be reached: {state.reason or f'it is {state.state}'}")
+            reason = state.reason or f"it is {state.state}"
+            raise GuestError(f"the machine cannot be reached: {reason}", page=Page.RUNNING)
 
     async def _add_folder(self, folder: Folder) -> None:
         self._check_connected()

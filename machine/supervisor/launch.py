@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from machine.errors import MachineError
+from machine.errors import MachineError, Page
 from machine.files import FILE_PRIVATE, disk_errors
 from machine.folders.probe import probe_transports
 from machine.folders.sources import probe_sources
@@ -96,7 +96,7 @@ def prepare(
         check_kept_folders(record.name, folders, suspension)
     hardware = suspension.hardware if suspension else new_hardware(record, acceleration, shares_of(folders))
     if shutil.which("ssh") is None:
-        raise MachineError("ssh is not installed on this host", hint="install OpenSSH's client")
+        raise MachineError("ssh is not installed on this host", hint="install OpenSSH's client", page=Page.DOCTOR)
     check_user()
     firmware = find_firmware(config.arch, host, binary=qemu.path, config_home=config_home(environment, Path.home()))
     base = _prepare_disk(record, paths, roots, patience)
@@ -253,6 +253,7 @@ def _prepare_disk(record: MachineRecord, paths: MachinePaths, roots: Roots, pati
         raise MachineError(
             f"the base image of {config.name} is missing: {base}",
             hint=f"fetch it again with: machine image pull {config.image.pinned}",
+            page=Page.DAMAGED_IMAGE,
         )
     if base and not record.guest.provisioned:
         # What an interrupted first boot has written would disturb the next one, and contains no data of the user.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from machine.errors import MachineError
+from machine.errors import MachineError, Page
 from machine.folders.transports import MountedFolder
 from machine.model.hardware import Suspension
 from machine.model.host import Accelerator
@@ -28,7 +28,7 @@ def usable_suspension(name: str, paths: MachinePaths, acceleration: Acceleration
         _check_disk(suspension, paths)
     except MachineError as error:
         hint = f"{error.hint}; {give_up_hint(name)}" if error.hint else give_up_hint(name)
-        raise MachineError(f'unable to resume "{name}": {error.message}', hint=hint) from error
+        raise MachineError(f'unable to resume "{name}": {error.message}', hint=hint, page=Page.RESUME) from error
     return suspension
 
 
@@ -46,6 +46,7 @@ def check_kept_folders(name: str, folders: Sequence[MountedFolder], suspension: 
             raise MachineError(
                 f'unable to resume "{name}": {each.folder.target} was in use when its memory was saved, and {reason}',
                 hint=give_up_hint(name),
+                page=Page.RESUME,
             )
 
 

@@ -29,7 +29,7 @@ def prepare(record: MachineRecord, paths: MachinePaths) -> list[MountedFolder]:
     """
     config = record.config
     if shutil.which("ssh") is None:
-        raise MachineError("ssh is not installed on this host", hint="install OpenSSH's client")
+        raise MachineError("ssh is not installed on this host", hint="install OpenSSH's client", page=Page.DOCTOR)
     check_user()
     target = supervisors_login(config, paths)
     for path in (target.identity, target.known_hosts):
@@ -47,4 +47,5 @@ def _check_file(name: str, path: Path) -> None:
         raise MachineError(
             f'unable to start "{name}": {path} is missing',
             hint=f"restore it, or make the machine anew, after: machine rm {name}",
+            page=Page.HOSTS,
         )

@@ -13,7 +13,7 @@ import psutil
 
 from machine import lock
 from machine.deadline import Deadline
-from machine.errors import DiskError, GuestError, MachineError
+from machine.errors import DiskError, GuestError, MachineError, Page
 from machine.folders.server import FolderServer
 from machine.model.arch import Arch
 from machine.model.hardware import Hardware, Suspension
@@ -231,6 +231,7 @@ class Suspender:
                 f"its memory takes up to {bytes_size(needed)}, but only {bytes_size(free)} are free on the disk that "
                 f"holds {directory}",
                 hint="free some space and try again",
+                page=Page.HOST_DISK_FULL,
             )
 
     def _memory_bytes(self) -> int:

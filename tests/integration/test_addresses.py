@@ -22,7 +22,7 @@ def test_env_leads_the_shell_to_the_machine(world: World, images: Images) -> Non
     assert f"{override}user/{world.inspect('box')['Machine']['Uid']}/podman/podman.sock\n" in env
     assert f"{override}podman/podman.sock\n" in world.machine("env", "--rootful", "box").stdout
     assert "unset DOCKER_HOST\n" in world.machine("env", "--shell", "sh", "--unset", "box").stdout
-    assert world.machine("env", "nosuch").stderr == "Error: nosuch: VM does not exist\n"
+    assert world.machine("env", "nosuch").stderr == "Error: nosuch: VM does not exist; the only machine is box\n"
 
 
 def test_one_line_for_scripts(world: World, images: Images) -> None:

@@ -16,6 +16,7 @@ import pytest
 
 from machine.model.service import systemd_unit
 from machine.ops.start_foreground import attend
+from machine.store.names import NO_MACHINES
 from tests.support.builders import ODD_SERVICE
 from tests.support.disk_images import Images
 from tests.support.world import World, machine_program
@@ -161,7 +162,8 @@ def test_service_goes_with_its_machine_and_follows_its_name(box: World) -> None:
 
 def test_no_service_without_a_machine_or_a_systemd(world: World, images: Images) -> None:
     refused = world.machine("autostart", "enable", "none")
-    assert (refused.status, refused.stderr) == (125, "Error: none: VM does not exist\n")
+    assert refused.status == 125
+    assert refused.stderr == f"Error: none: VM does not exist; {NO_MACHINES}\n"
     world.init("box", images.qcow2)
     refused = world.machine("autostart", "enable", "box")
     line = "this host has no systemd to start the machine; "

@@ -226,7 +226,10 @@ def test_console_of_a_machine_that_does_not_run_is_refused(world: World, tmp_pat
     assert with_input(world, b"", "console", "box") == Outcome(
         status=125, stdout="", stderr='Error: vm "box" is not running; start it with: machine start box\n'
     )
-    assert with_input(world, b"", "console", "other").stderr == "Error: other: VM does not exist\n"
+    assert (
+        with_input(world, b"", "console", "other").stderr
+        == "Error: other: VM does not exist; the only machine is box\n"
+    )
     assert world.files() == before
 
 

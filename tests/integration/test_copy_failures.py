@@ -328,7 +328,7 @@ def test_machine_that_does_not_run_or_is_not_there(short_path: Path) -> None:
     save_machine(make_roots(world.home), make_record("box"))
     line = 'Error: vm "box" is not running; start it with: machine start box\n'
     assert world.machine("cp", "/etc/passwd", "box:x").stderr == line
-    assert world.machine("cp", "a", "no:x").stderr == "Error: no: VM does not exist\n"
+    assert world.machine("cp", "a", "no:x").stderr == "Error: no: VM does not exist; the only machine is box\n"
     (world.root / "a:b").touch()
     assert world.machine("cp", "a:b", "/tmp/x").stderr == (
         "Error: a: VM does not exist; write ./PATH for a local path that contains a colon\n"
@@ -338,7 +338,10 @@ def test_machine_that_does_not_run_or_is_not_there(short_path: Path) -> None:
         make_roots(world.home).machine("box").known_hosts.touch()
         outcome = world.machine("cp", "/etc/passwd", "box:x")
     assert (outcome.status, outcome.stdout) == (125, "")
-    assert outcome.stderr == ('Error: "box" does not answer: its supervisor has ended; see: machine logs box\n')
+    assert outcome.stderr == (
+        'Error: "box" does not answer: its supervisor has ended; see: machine logs box\n'
+        "  see the documentation: troubleshooting#running\n"
+    )
 
 
 @pytest.mark.linux("to imitate a Mac loads many modules")

@@ -59,7 +59,7 @@ def test_base_that_has_changed_is_told_verified_and_fetched_again(
     assert world.must("image", "ls", "--format", verified).stdout == "signature\n"
     outcome = world.machine("image", "verify", "fcos:stable", "--format", "{{.Digest}} {{.Condition}}")
     assert (outcome.status, outcome.stdout) == (1, f"{image.parent.name.removeprefix('sha256-')} damaged\n")
-    assert outcome.stderr.splitlines()[-1].startswith(
+    assert outcome.stderr.splitlines()[-2].startswith(
         f"Error: the base image {image} is damaged; fetch it again with: machine image pull fcos:stable@"
     )
     assert world.must("image", "ls", "--format", verified).stdout == "changed\n"

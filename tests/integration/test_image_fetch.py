@@ -35,6 +35,8 @@ from tests.support.streams import (
 )
 from tests.support.world import World
 
+CERTIFICATE = "\n  see the documentation: troubleshooting#certificate"
+UNREACHABLE = "  see the documentation: troubleshooting#unreachable\n"
 PROXY_HINT = "; proxies come from the environment: env | grep -i _proxy\n  see the documentation: troubleshooting#proxy"
 
 # The main way
@@ -116,20 +118,20 @@ def test_registry_is_trusted_as_podman_trusts_it(world: World, certificate: Path
         authorities = containers / "certs.d" / server
         authorities.mkdir(parents=True)
         (authorities / "ca.crt").write_bytes(certificate.read_bytes())
-        assert init() == f"Error: {url} answered 404 Not Found\n"
+        assert init() == f"Error: {url} answered 404 Not Found\n{UNREACHABLE}"
         (authorities / "ca.crt").write_text("none")
         assert init() == f"Error: cannot read the certificate in {authorities}/ca.crt: no certificate or crl found\n"
         shutil.rmtree(authorities)
         (containers / "registries.conf").write_text(f'[[registry]]\nlocation = "{server}"\ninsecure = true\n')
-        assert init() == f"Error: {url} answered 404 Not Found\n"
+        assert init() == f"Error: {url} answered 404 Not Found\n{UNREACHABLE}"
         assert "certificate signed by unknown authority" in init("--tls-verify")
 
 
 @pytest.mark.parametrize(
     ("variable", "value", "told"),
     [
-        ("SSL_CERT_FILE", "/nonexistent", ": SSL_CERT_FILE names /nonexistent, which does not exist"),
-        ("SSL_CERT_FILE", "/etc/passwd", ": SSL_CERT_FILE names /etc/passwd, which has no certificate"),
+        ("SSL_CERT_FILE", "/nonexistent", ": SSL_CERT_FILE names /nonexistent, which does not exist" + CERTIFICATE),
+        ("SSL_CERT_FILE", "/etc/passwd", ": SSL_CERT_FILE names /etc/passwd, which has no certificate" + CERTIFICATE),
         ("https_proxy", "http://a:secret@127.0.0.1:1",
          " through the proxy http://127.0.0.1:1: Connection refused" + PROXY_HINT),
         ("https_proxy", "socks5://127.0.0.1:1",

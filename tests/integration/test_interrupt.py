@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from machine.store.names import NO_MACHINES
 from tests.support.disk_images import Images
 from tests.support.http_server import Fault, ImageServer
 from tests.support.streams import PACKED, part_of, stream
@@ -107,7 +108,7 @@ def test_killed_init_is_never_seen_and_the_next_one_sweeps(world: World, images:
     (left,) = directories(world)
     assert left.startswith(".box.")
     assert world.machine("ls", "-q").stdout == ""
-    assert world.machine("inspect", left).stderr == f"Error: {left}: VM does not exist\n"
+    assert world.machine("inspect", left).stderr == f"Error: {left}: VM does not exist; {NO_MACHINES}\n"
     (world.bin / "qemu-img").unlink()
     (world.bin / "qemu-img").symlink_to("/usr/bin/qemu-img")
     world.init("other", images.qcow2)

@@ -280,6 +280,7 @@ def test_who_cannot_ask_the_supervisor_is_told_what_to_type(
     assert refused.stderr == (
         "Error: the supervisor of box does not answer: No such file or directory; "
         "restart the supervisor with: machine start box\n"
+        "  see the documentation: troubleshooting#running\n"
     )
 
 

@@ -116,6 +116,7 @@ def test_guest_that_rejects_the_key_is_named_after_sshs_own_words(short_path: Pa
         assert done.stderr.splitlines() == [
             f"{user}@127.0.0.1: Permission denied (publickey).",
             f'Error: box rejects the machine\'s key for the user "{user}"',
+            "  see the documentation: troubleshooting#login",
         ]
         key = guest.world.machines / "box" / "id_ed25519"
         key.unlink()

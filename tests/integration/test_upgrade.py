@@ -21,6 +21,7 @@ import pytest
 
 from machine import __version__
 from machine.ignition import assets
+from machine.store.names import NO_MACHINES
 from tests.support.builders import make_record, make_roots, save_machine
 from tests.support.processes import children
 from tests.support.sshd import Sshd, serving_sshd
@@ -525,7 +526,7 @@ def test_lost_connection_is_told(apt: Apt, make_guest: MakeGuest, tmp_path: Path
 @pytest.mark.parametrize("words", [["upgrade"], ["os", "upgrade"], ["os", "apply", "x"], ["os", "upgrade", "-n"]])
 def test_machine_that_does_not_run_is_refused(words: list[str], short_path: Path) -> None:
     world = make_world(short_path / "w")
-    assert world.machine(*words, "box").stderr == "Error: box: VM does not exist\n"
+    assert world.machine(*words, "box").stderr == f"Error: box: VM does not exist; {NO_MACHINES}\n"
     save_machine(make_roots(world.home), make_record())
     before = world.files()
     done = world.machine(*words, "box")

@@ -57,7 +57,7 @@ def test_protected_machine_is_not_removed(box: World, images: Images, golden: Go
 def test_rm_of_several_asks_once_and_goes_on_without_those_that_are_not_there(box: World, images: Images) -> None:
     box.init("other", images.qcow2)
     asked = box.machine("rm", "box", "nosuch", "other", stdin="y\n")
-    assert (asked.status, asked.stderr) == (125, "Error: nosuch: VM does not exist\n")
+    assert (asked.status, asked.stderr) == (125, "Error: nosuch: VM does not exist; the machines are: box, other\n")
     assert asked.stdout.count("[y/N]") == 1
     assert str(box.machines / "other" / "disk.qcow2") in asked.stdout.splitlines()
     assert box.machine("ls", "-q").stdout == ""
@@ -108,7 +108,7 @@ def test_status_of_one_is_a_word_and_of_several_a_table(box: World) -> None:
     one = box.machine("status", "box")
     assert (one.status, one.stdout, one.stderr) == (3, "stopped\n", "")
     several = box.machine("status", "box", "nosuch")
-    assert (several.status, several.stderr) == (125, "Error: nosuch: VM does not exist\n")
+    assert (several.status, several.stderr) == (125, "Error: nosuch: VM does not exist; the only machine is box\n")
     assert [line.split() for line in several.stdout.splitlines()] == [["NAME", "STATE", "REASON"], ["box", "stopped"]]
     described = box.machine("status", "--all", "--format", "json")
     assert json.loads(described.stdout) == [{"Name": "box", "State": "stopped", "Reason": ""}]
@@ -266,7 +266,7 @@ def test_one_that_fails_does_not_stop_the_others(box: World, images: Images) -> 
         'Machine "box" stopped successfully',
         'Machine "two" stopped successfully',
     ]
-    assert outcome.stderr == "Error: nosuch: VM does not exist\n"
+    assert outcome.stderr == "Error: nosuch: VM does not exist; the machines are: box, two\n"
 
 
 @pytest.mark.linux("its text names the packages of this Linux")

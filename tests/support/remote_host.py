@@ -135,6 +135,7 @@ class RemoteHost:
     def program(self, name: str, text: str) -> None:
         """Put a shell script on the host's PATH."""
         path = self.bin / name
+        path.unlink(missing_ok=True)  # it may be a link to this computer's own program
         path.write_text(f"#!/bin/sh\n{text}\n")
         path.chmod(0o755)
 

@@ -8,7 +8,7 @@ from typing import Any
 from machine import control, lock, sockets
 from machine.control import Command
 from machine.deadline import Deadline
-from machine.errors import DeadlineError, GuestError, MachineError, reason_of
+from machine.errors import DeadlineError, GuestError, MachineError, Page, reason_of
 from machine.store.paths import MachinePaths
 from machine.store.records import UPGRADE, older_supervisor
 
@@ -48,7 +48,9 @@ def ask_supervisor(name: str, command: Command, value: str, paths: MachinePaths,
         else:  # a command that changes a stopped machine holds its lock, or the machine has just stopped
             hint = "try again when that command has ended"
             raise MachineError(f"another command is changing {name}", hint=hint) from error
-        raise MachineError(f"the supervisor of {name} does not answer: {reason_of(error)}", hint=hint) from error
+        raise MachineError(
+            f"the supervisor of {name} does not answer: {reason_of(error)}", hint=hint, page=Page.RUNNING
+        ) from error
 
 
 def _check_answers(name: str, paths: MachinePaths) -> None:
@@ -62,7 +64,8 @@ def _check_answers(name: str, paths: MachinePaths) -> None:
     try:
         control.request(paths.control_socket, Command.STATUS, timeout_s=_STATUS_S)
     except DeadlineError as error:
-        raise MachineError(f"the supervisor of {name} does not answer", hint=_silent_hint(name)) from error
+        problem = f"the supervisor of {name} does not answer"
+        raise MachineError(problem, hint=_silent_hint(name), page=Page.RUNNING) from error
     except (OSError, MachineError, ValueError):
         return
 

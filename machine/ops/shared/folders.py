@@ -106,7 +106,8 @@ def _check_choice(choice: TransportChoice, facts: TransportFacts, folders: Seque
     for folder in folders:
         chosen = choose_transport(choice, facts, folder)
         if isinstance(chosen, Obstacle):
-            raise MachineError(chosen.reason, hint=chosen.remedy or "leave out --volume-driver")
+            remedy = chosen.remedy or "leave out --volume-driver"
+            raise MachineError(chosen.reason, hint=remedy, page=Page.FOLDER)
 
 
 def check_inotify(*, wanted: bool, host: Host) -> None:

@@ -115,7 +115,9 @@ def _web_settings(request: ImageRequest, context: Context) -> WebSettings:
 def _with_sha256(artifact: Artifact, sha256: str, source: ImageSource) -> Artifact:
     """Add the sha256 that the user expects to the artifact. If `source` is a file on this host, check the file."""
     if artifact.sha256 not in (None, sha256):
-        raise MachineError(f"{source} has the sha256 {artifact.sha256}, but --image-sha256 is {sha256}")
+        raise MachineError(
+            f"{source} has the sha256 {artifact.sha256}, but --image-sha256 is {sha256}", page=Page.CHECKSUM
+        )
     if isinstance(source, FileReference):
         _check_file(source.path, sha256)
     return replace(artifact, sha256=sha256)

@@ -41,12 +41,14 @@ def running_target(name: str, username: str | None, context: Context) -> SshTarg
     if error := unreachable_error(name, state):
         raise error
     if not state.connected and not greets(target, timeout_s=_GREETING_S):
-        raise GuestError(f'"{name}" does not answer: {state.reason or state.state}', hint=f"see: machine logs {name}")
+        problem = f'"{name}" does not answer: {state.reason or state.state}'
+        raise GuestError(problem, hint=f"see: machine logs {name}", page=Page.RUNNING)
     if not target.identity.is_file():
         raise MachineError(
             f"the SSH key of {name} is missing: {target.identity}",
             hint="restore it from a backup, or stop the machine and make a clone, which gets keys of its own: "
             f"machine clone {name} NAME",
+            page=Page.FILES,
         )
     return target
 

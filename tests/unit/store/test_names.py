@@ -18,7 +18,7 @@ def test_machine_that_is_not_there_is_not_found(name: str, tmp_path: Path) -> No
     save_machine(roots, make_record(".hidden"))
     with pytest.raises(NotFoundError) as caught:
         check_exists(roots, name)
-    assert caught.value.line == f"{name}: VM does not exist"
+    assert caught.value.message == f"{name}: VM does not exist"
 
 
 def test_names_are_those_of_visible_directories_in_order(tmp_path: Path) -> None:
@@ -50,9 +50,20 @@ def test_mistyped_name_brings_the_similar_ones(tmp_path: Path) -> None:
     roots = make_roots(tmp_path)
     save_machine(roots, make_record(name="podman-machine-default"))
     save_machine(roots, make_record(name="web"))
-    assert hint_for("wbe", roots) is None
+    assert hint_for("wbe", roots) == "the machines are: podman-machine-default, web"
     assert hint_for("we", roots) == "did you mean web?"
     assert hint_for("podman", roots) == "did you mean podman-machine-default?"
+
+
+def test_name_like_no_other_brings_all_names_if_they_are_few(tmp_path: Path) -> None:
+    roots = make_roots(tmp_path)
+    assert hint_for("nosuch", roots) == "there are no machines; make one with: machine init"
+    save_machine(roots, make_record(name="box"))
+    assert hint_for("nosuch", roots) == "the only machine is box"
+    for number in range(6):
+        save_machine(roots, make_record(name=f"web-{number}"))
+    assert hint_for("nosuch", roots) == "see: machine ls"
+    assert hint_for("podman-machine-default", roots) == "see: machine ls"
 
 
 class FoldingRoots(Roots):
