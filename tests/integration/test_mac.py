@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import resource
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -45,6 +47,21 @@ print(listen(wanted, port), listen(taken, port), page is Page.PORT_TAKEN)
 """
 
 
+AS_MAC_USER = Path(__file__).parents[2] / "scripts" / "as-mac-user"
+
+# Says who it runs as and whose a new file is, and whether it may give that file away.
+_WHO = """
+import grp, os, pathlib, pwd, sys
+file = pathlib.Path(sys.argv[1])
+file.touch()
+print(os.getuid(), os.geteuid(), os.getgid(), pwd.getpwuid(501).pw_name, grp.getgrgid(20).gr_name, file.owner())
+try:
+    os.chown(file, 0, 0)
+except OSError:
+    print("not root")
+"""
+
+
 @pytest.fixture
 def mac(world: World, tmp_path: Path) -> World:
     """A world whose Python programs take this host for a Mac, without a program that checks signatures.
@@ -55,6 +72,31 @@ def mac(world: World, tmp_path: Path) -> World:
     world.without("gpgv")
     world.extra |= {"PYTHONPATH": str(SITE), "TMPDIR": str(tmp_path), FOLDED: str(world.root)}
     return world
+
+
+@pytest.mark.skipif(shutil.which("unshare") is None, reason="namespaces are Linux's")
+def test_user_of_the_tier_for_macs_is_a_macs(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [AS_MAC_USER, sys.executable, "-c", _WHO, tmp_path / "file"],
+        capture_output=True, text=True, timeout=COMMAND_S, check=True,
+    )  # fmt: skip
+    if done.stderr:
+        pytest.skip(done.stderr.strip())
+    name = f"mac{os.getuid()}"
+    assert done.stdout == f"501 501 20 {name} staff {name}\nnot root\n"
+
+
+@pytest.mark.skipif(shutil.which("unshare") is None, reason="namespaces are Linux's")
+def test_user_stays_where_there_are_no_namespaces() -> None:
+    forbid = 'echo 0 >/proc/sys/user/max_user_namespaces && exec "$@"'
+    done = subprocess.run(
+        ["unshare", "--user", "--map-root-user", "sh", "-c", forbid, "sh", AS_MAC_USER, "id", "-u"],
+        capture_output=True, text=True, timeout=COMMAND_S, check=False,
+    )  # fmt: skip
+    if done.returncode:
+        pytest.skip(done.stderr.strip())
+    assert done.stdout == "0\n"
+    assert done.stderr.startswith("No namespace for a Mac's user, who stays uid 0: ")
 
 
 @pytest.mark.parametrize(("taken", "wanted"), [("0.0.0.0", "127.0.0.1"), ("127.0.0.1", "0.0.0.0")])

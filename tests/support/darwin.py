@@ -2,6 +2,11 @@
 
 The processes of `machine` that a test starts imitate a Mac, too; other programs are Linux's. A test that needs Linux
 itself is marked with `linux` and the reason, and left out, as on a Mac.
+
+The plugin leaves the user as it is. `scripts/test darwin` runs pytest by `scripts/as-mac-user`, so that all programs
+have a Mac's first user, uid 501 with gid 20, and tests that need root are left out. In the namespace that this takes,
+no file is root's: if root runs the tests, root's files are that user's own, and else nobody's. So these tests do not
+show what a Mac's user cannot do to root's files. Nor is that user in any of a Mac's other groups, such as admin.
 """
 
 from __future__ import annotations
@@ -30,6 +35,10 @@ def pytest_configure(config: pytest.Config) -> None:
     _hide_programs(Path(directory.name))
     os.environ[IMITATED] = "1"
     become_mac()
+
+
+def pytest_report_header() -> str:
+    return f"as on a Mac, by uid {os.getuid()} with gid {os.getgid()}"
 
 
 _DIRECTORY = pytest.StashKey[tempfile.TemporaryDirectory[str]]()

@@ -91,10 +91,7 @@ class MacLibrary(ctypes.CDLL):
 
 
 def become_mac() -> None:
-    """Imitate macOS in this Python from now on.
-
-    The user stays the one who runs the tests, and not a Mac's 501, because the files that they make are that user's.
-    """
+    """Imitate macOS in this Python from now on, but for the user, for whom there is scripts/as-mac-user."""
     _load_first()
     _imitate_sockets()
     _hide_proc()
