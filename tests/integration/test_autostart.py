@@ -9,6 +9,7 @@ import signal
 import subprocess
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,11 +20,10 @@ from machine.ops.start_foreground import attend
 from machine.store.names import NO_MACHINES
 from tests.support.builders import ODD_SERVICE
 from tests.support.disk_images import Images
+from tests.support.waiting import wait_until
 from tests.support.world import World, machine_program
 
 pytestmark = pytest.mark.linux("systemd is Linux's")
-
-WAIT_S = 10
 
 
 @pytest.fixture
@@ -187,9 +187,7 @@ def test_foreground_that_is_interrupted_before_the_machine_is_up_leaves_nothing(
     box: World, number: signal.Signals
 ) -> None:
     with box.popen("start", "--foreground", "box") as process:
-        until = time.monotonic() + WAIT_S
-        while box.machine("status", "box").stdout != "starting\n":
-            assert time.monotonic() < until
+        wait_until(lambda: box.machine("status", "box").stdout == "starting\n", "the start")
         process.send_signal(number)
         process.communicate(timeout=60)
     assert process.returncode == 130
@@ -201,12 +199,18 @@ class Foreground:
 
     def __init__(self, *orphaned: bool) -> None:
         self.told: list[str] = []
+        self.when_started: Callable[[], None] | None = None
         self.processes: list[subprocess.Popen[bytes]] = []
         self._orphaned = iter(orphaned)
 
     def begin(self) -> subprocess.Popen[bytes]:
         self.processes.append(subprocess.Popen(["sleep", "60"], start_new_session=True))
         return self.processes[-1]
+
+    def started(self) -> None:
+        self.told.append("started")
+        if self.when_started:
+            threading.Timer(0.3, self.when_started).start()
 
     def end(self) -> None:
         self.told.append("end")
@@ -215,7 +219,7 @@ class Foreground:
     def run(self) -> None:
         attend(
             self.begin(),
-            on_started=lambda: self.told.append("started"),
+            on_started=self.started,
             orphaned=lambda: next(self._orphaned),
             take_over=self.begin,
             end=self.end,
@@ -224,8 +228,8 @@ class Foreground:
 
 def test_foreground_stays_until_the_machine_has_stopped() -> None:
     foreground = Foreground(False)
+    foreground.when_started = foreground.end
     begun = time.monotonic()
-    threading.Timer(0.3, foreground.end).start()
     foreground.run()
     assert time.monotonic() - begun >= 0.3
     assert foreground.told == ["started", "end"]  # the one by the timer
@@ -235,10 +239,13 @@ def test_foreground_stays_until_the_machine_has_stopped() -> None:
 def test_foreground_takes_a_guest_over_whose_supervisor_has_ended() -> None:
     foreground = Foreground(True, False)
 
+    def kill(number: int) -> None:
+        wait_until(lambda: len(foreground.processes) > number, "the process")
+        foreground.processes[number].kill()
+
     def kill_both() -> None:
-        for number in (0, 1):
-            time.sleep(0.2)
-            foreground.processes[number].kill()
+        kill(0)
+        kill(1)
 
     killer = threading.Thread(target=kill_both)
     killer.start()
@@ -250,9 +257,8 @@ def test_foreground_takes_a_guest_over_whose_supervisor_has_ended() -> None:
 
 def test_interrupted_foreground_stops_the_machine() -> None:
     foreground = Foreground()
-    timer = threading.Timer(0.3, lambda: os.kill(os.getpid(), signal.SIGINT))
+    foreground.when_started = lambda: os.kill(os.getpid(), signal.SIGINT)
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    timer.start()
     try:
         foreground.run()
     finally:

@@ -7,7 +7,6 @@ import os
 import signal
 import stat
 import subprocess
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from machine.store.names import NO_MACHINES
 from tests.support.disk_images import Images
 from tests.support.http_server import Fault, ImageServer
 from tests.support.streams import PACKED, part_of, stream
+from tests.support.waiting import wait_until
 from tests.support.world import COMMAND_S, World
 
 
@@ -34,11 +34,8 @@ def slow(world: World, tool: str, moment: str = "") -> Path:
 
 
 def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str]) -> None:
-    until = time.monotonic() + 20
-    while not condition():
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < until
-        time.sleep(0.02)
+    wait_until(lambda: condition() or process.poll() is not None, every_s=0.02)
+    assert process.poll() is None, process.communicate()
 
 
 def end(process: subprocess.Popen[str], number: signal.Signals) -> tuple[int, str]:

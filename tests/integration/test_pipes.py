@@ -14,6 +14,8 @@ import pytest
 
 from machine.cli.main import COMMANDS
 from tests.support.builders import make_record, make_roots, save_machine
+from tests.support.processes import is_idle
+from tests.support.waiting import wait_until
 from tests.support.world import COMMAND_S, World, machine_program
 
 
@@ -196,8 +198,7 @@ def test_interrupt_of_a_wait_is_quiet(words: tuple[str, ...], box: World) -> Non
         text=True,
     ) as process:
         os.close(reading)
-        with pytest.raises(subprocess.TimeoutExpired):
-            process.wait(2)
+        wait_until(lambda: is_idle(process.pid), "the command to wait")
         process.send_signal(signal.SIGINT)
         _, stderr = process.communicate(timeout=COMMAND_S)
     os.close(writing)

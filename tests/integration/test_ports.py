@@ -10,7 +10,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from machine.store.ssh_ports import choose
 from tests.support.disk_images import Images
 from tests.support.port_api import ask, everything, listens, post, wait_for_qemu
 from tests.support.start import control_socket, starting
+from tests.support.waiting import wait_until
 from tests.support.world import World
 
 _CROWD = 100  # more than the server keeps, and less than a Mac's process may open
@@ -146,10 +146,7 @@ def test_users_own_forwards_are_kept(world: World, images: Images) -> None:
     assert heading.split() == ["HOST", "GUEST", "PROTOCOL", "ORIGIN", "STATE"]
     assert first.split() == [f"127.0.0.1:{port}", "53", "udp", "user", "stopped"]
     with starting(world) as process:
-        until = time.monotonic() + 20
-        while not listens(port, socket.SOCK_DGRAM):
-            assert time.monotonic() < until
-            time.sleep(0.1)
+        wait_until(lambda: listens(port, socket.SOCK_DGRAM), "the port")
         assert world.machine("port", "add", "box", f"*:{other}:53/udp").status == 0
         assert listens(other, socket.SOCK_DGRAM)
         taken = world.machine("port", "add", "box", f"127.0.0.1:{other}:1/udp")
@@ -178,10 +175,7 @@ def test_users_own_forwards_outlive_a_supervisor_and_are_nobody_elses(world: Wor
         with starting(world) as process:
             api_socket = control_socket(world).with_name("ports.sock")
             fields = {"local": f"127.0.0.1:{port}", "protocol": "udp"}
-            until = time.monotonic() + 20
-            while not listens(port, socket.SOCK_DGRAM):
-                assert time.monotonic() < until
-                time.sleep(0.1)
+            wait_until(lambda: listens(port, socket.SOCK_DGRAM), "the port")
             # A container cannot have what is the user's own, nor take it away when it goes.
             status, sentence = post(api_socket, "expose", **fields, remote=":53")
             forwards = f"this machine already forwards 127.0.0.1:{port}/udp; choose another host port"
@@ -209,13 +203,6 @@ def state_of(world: World, port: int) -> str:
     return state
 
 
-def wait_for_state(world: World, port: int, state: str) -> None:
-    until = time.monotonic() + 30
-    while (seen := state_of(world, port)) != state:
-        assert time.monotonic() < until, seen
-        time.sleep(0.2)
-
-
 def test_forward_that_cannot_be_opened_is_tried_again(world: World, images: Images) -> None:
     world.init("box", images.qcow2)
     port, by_ssh = choose(set()), choose(set())
@@ -223,13 +210,10 @@ def test_forward_that_cannot_be_opened_is_tried_again(world: World, images: Imag
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
         taken.bind(("127.0.0.1", port))
         with starting(world) as process:
-            until = time.monotonic() + 20
-            while "taken" not in (said := state_of(world, port)):
-                assert time.monotonic() < until, said
-                time.sleep(0.2)
-            assert said.startswith(f"cannot publish 127.0.0.1:{port}/udp: the port is taken by ")
+            taken_by = f"cannot publish 127.0.0.1:{port}/udp: the port is taken by "
+            wait_until(lambda: state_of(world, port).startswith(taken_by), "the attempt to open the port")
             taken.close()
-            wait_for_state(world, port, "open")
+            wait_until(lambda: state_of(world, port) == "open", "the next attempt")
             # What goes over SSH waits for a guest that can be logged in to.
             assert world.machine("port", "add", "box", f"{by_ssh}:80").status == 0
             assert state_of(world, by_ssh) == "waits for the SSH server"
@@ -308,10 +292,7 @@ def test_sockets_come_back_when_the_runtime_directory_was_removed(world: World, 
     path = control_socket(world)
     with starting(world) as process:
         shutil.rmtree(path.parent)
-        until = time.monotonic() + 30
-        while not (sockets.listens(path) and sockets.listens(path.with_name("ports.sock"))):
-            assert time.monotonic() < until
-            time.sleep(0.2)
+        wait_until(lambda: sockets.listens(path) and sockets.listens(path.with_name("ports.sock")), "the sockets")
         assert path.parent.stat().st_mode & 0o077 == 0
         assert everything(path.with_name("ports.sock")) == []
         world.machine("stop", "box")

@@ -55,8 +55,8 @@ from tests.support.builders import (
     save_machine,
 )
 from tests.support.disk_images import Images, qemu_img
+from tests.support.waiting import WAIT_S
 
-WAIT_S = 20
 RISCV_FLASH_BYTES = 32 * 1024**2
 
 

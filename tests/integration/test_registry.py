@@ -11,7 +11,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -22,6 +21,7 @@ from typing import Any
 from backports import zstd
 
 from tests.support.disk_images import Images, sha256
+from tests.support.waiting import wait_until
 from tests.support.world import World
 
 REGISTRY = shutil.which("docker-registry")
@@ -94,11 +94,8 @@ def registry(directory: Path, login: str = "") -> Iterator[Repository]:
     log = (directory / "log").open("wb")
     with log, subprocess.Popen([REGISTRY, "serve", directory / "config.yml"], stdout=log, stderr=log) as process:
         try:
-            until = time.monotonic() + 20
-            while not _answers(address):
-                assert time.monotonic() < until
-                assert process.poll() is None
-                time.sleep(0.05)
+            wait_until(lambda: _answers(address) or process.poll() is not None, "the registry")
+            assert process.poll() is None
             yield Repository(address=address, login=login)
         finally:
             process.send_signal(signal.SIGTERM)

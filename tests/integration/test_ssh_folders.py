@@ -25,8 +25,7 @@ from machine.supervisor.helpers import helper_command
 from machine.supervisor.master import Master
 from tests.support.folder_settings import make_folder_settings
 from tests.support.sshd import Sshd
-
-WAIT_S = 20
+from tests.support.waiting import WAIT_S
 
 # Is ready for sshfs wherever it is asked to be.
 MOUNT = 'printf "can sshfs\\nready 0 %s\\ndone\\n" "$4"'

@@ -23,8 +23,7 @@ from machine.ssh.command import control_argv
 from machine.store.ssh_ports import choose
 from machine.supervisor.master import Master
 from tests.support.sshd import Sshd
-
-WAIT_S = 20
+from tests.support.waiting import WAIT_S
 
 
 @pytest.fixture

@@ -110,7 +110,7 @@ def test_interrupt_does_not_wait_for_a_guest_that_does_not_answer(box: World) ->
             process.send_signal(signal.SIGINT)
             process.communicate(timeout=COMMAND_S)
     assert lines[1].startswith("box ")
-    assert time.monotonic() - began < 4
+    assert time.monotonic() - began < 8  # a guest has 10 s to answer
     assert process.returncode == 130
 
 

@@ -5,27 +5,24 @@ from __future__ import annotations
 import contextlib
 import json
 import socket
-import time
 from pathlib import Path
 
 from machine.store.ssh_ports import choose
+from tests.support.waiting import WAIT_S, wait_until
 
 
 def wait_for_qemu(path: Path) -> None:
     """What is asked for before QEMU's monitor has greeted waits for that."""
     port = choose(set())
     assert post(path, "expose", local=f"127.0.0.1:{port}", remote=":80", protocol="tcp") == (200, "")
-    until = time.monotonic() + 20
-    while not listens(port):
-        assert time.monotonic() < until
-        time.sleep(0.05)
+    wait_until(lambda: listens(port), "QEMU's monitor")
     assert post(path, "unexpose", local=f"127.0.0.1:{port}", protocol="tcp") == (200, "")
 
 
 def ask(path: Path, data: bytes) -> tuple[int, str]:
     """Status and body of the answer to one request; status 0 where the connection just ends."""
     with socket.socket(socket.AF_UNIX) as connection:
-        connection.settimeout(20)
+        connection.settimeout(WAIT_S)
         connection.connect(str(path))
         answer = b""
         # Who sends more than is wanted may be cut off while it still does.

@@ -7,7 +7,8 @@ from collections.abc import Callable
 
 import pytest
 
-WAIT_S = 20
+WAIT_S = 60
+"""How long a test waits for an event. It is a deadline only: a busy host can make a moment long."""
 
 
 def wait_until(

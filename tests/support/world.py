@@ -19,7 +19,7 @@ from tests.support.imitated_mac import IMITATED, SITE, imitate_programs
 from tests.support.real_runs import RealRuns
 from tests.support.warm import warm_program
 
-COMMAND_S = 60
+COMMAND_S = 120
 TOOLS = ("qemu-system-x86_64", "qemu-img", "ssh", "gpgv")
 
 

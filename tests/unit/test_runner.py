@@ -59,7 +59,9 @@ def interacting(script: str) -> subprocess.Popen[bytes]:
     code = "import sys; from machine.runner import interact; sys.exit(interact(['sh', '-c', sys.argv[1]]))"
     # Who runs the tests may ignore signals, as nohup does, and a shell cannot trap those that it finds ignored.
     caught = ["/usr/bin/env", "--default-signal=HUP,INT,TERM"]
-    return subprocess.Popen([*caught, sys.executable, "-c", code, script], stdout=subprocess.PIPE)
+    return subprocess.Popen(
+        [*caught, sys.executable, "-c", code, script], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
 
 
 @pytest.mark.parametrize(("script", "status"), [("exit 0", 0), ("exit 255", 255), ("kill -KILL $$", 137)])
@@ -78,10 +80,13 @@ def test_program_on_our_terminal_is_asked_to_end_when_we_are(number: signal.Sign
 
 
 def test_interrupt_is_left_to_the_program_on_our_terminal() -> None:
-    with interacting("echo; sleep 0.5; exit 3") as process:
+    with interacting("echo; read line; exit 3") as process:
         assert process.stdout
+        assert process.stdin
         process.stdout.readline()
         process.send_signal(signal.SIGINT)
+        process.stdin.write(b"\n")
+        process.stdin.flush()
         assert process.wait(30) == 3
 
 
