@@ -235,6 +235,7 @@ def verify(names: tuple[str, ...], format_: str | None, noheading: bool) -> None
       machine image verify fcos:stable
     """
     from machine.cli.terminal import reporter
+    from machine.errors import evidence_of
     from machine.ops.image_verify import verify_images
 
     with reporter() as report:
@@ -255,6 +256,8 @@ def verify(names: tuple[str, ...], format_: str | None, noheading: bool) -> None
     for error in damaged:
         click.echo(f"Error: {error.line}", err=True)
     if damaged:
+        for line in evidence_of(damaged[0]):  # the same for all
+            click.echo(f"  {line}", err=True)
         raise click.exceptions.Exit(1)
 
 
