@@ -207,7 +207,9 @@ def test_stopping_takes_no_longer_than_systemd_allows_when_the_guest_is_slow(gue
 def test_containers_are_killed_in_time_even_if_podman_waits_for_them(guest: Guest) -> None:
     guest.have("r no running 5 0")
     guest.wait_for_containers()
-    assert guest.run("stop", script=SCRIPT.read_text().replace("own_time_s=50", "own_time_s=3")) == [
+    done = guest.run("stop", script=SCRIPT.read_text().replace("own_time_s=50", "own_time_s=3"))
+    # On a busy host, the second command may note itself before the first one.
+    assert sorted(done) == [
         "stop --all", "stop --all --time 0",
     ]  # fmt: skip
 
