@@ -1,4 +1,4 @@
-"""Decide when a folder is mounted again whose session has ended, or which the guest could not be asked for."""
+"""Decide when a folder is mounted again: its session has ended or did not begin, or the guest could not be asked."""
 
 from __future__ import annotations
 

@@ -130,8 +130,9 @@ class FolderServer:
             self._mounted.clear()
             for each in self._folders:
                 await self._disconnect(each.folder)
-            if await self._mount():
-                self._retries.plan(*(each.folder for each in self._folders))
+            again = await self._mount()
+            asked = [each.folder for each in self._folders if again or each.transport is Transport.SSHFS]
+            self._retries.plan(*(folder for folder in asked if self._folders.has_problem(folder, ProblemOf.MOUNT)))
             await self._follow_changes()
 
     async def _mount(self) -> Obstacle | None:
@@ -223,10 +224,7 @@ class FolderServer:
     # Sessions over SSH
 
     async def _connect(self, folder: Folder, where: str) -> str | None:
-        """Start an sshfs session that mounts one folder in the guest at `where`.
-
-        Return why the folder is not mounted, or None if it is mounted.
-        """
+        """Start an sshfs session that mounts a folder in the guest at `where`. Return why it is not mounted, if so."""
         await self._disconnect(folder)
         server = find_sftp_server()
         if server is None:
@@ -341,7 +339,7 @@ class FolderServer:
             await asyncio.sleep(every_s)
 
     async def mount_again(self) -> None:
-        """Mount folders again whose sessions have ended, or which the guest could not be asked for."""
+        """Mount folders again whose sessions have ended or did not begin, or which the guest could not be asked for."""
         for folder in self._retries.take():
             waits = folder not in self._folders.lost and folder.target not in self._sessions
             if waits and self._folders.has_problem(folder, ProblemOf.MOUNT):

@@ -27,6 +27,7 @@ from machine.report import SilentReporter
 from machine.store.paths import MachinePaths
 from machine.store.suspension import drop_suspension, fits_disk, load_suspension
 from tests.support.disk_images import Images, qemu_img
+from tests.support.free_ports import choose_port
 from tests.support.golden import Golden
 from tests.support.start import put_to_sleep
 from tests.support.transcripts import refuse
@@ -150,14 +151,15 @@ def test_clients_are_waited_for_as_before_unless_the_state_has_changed(box: Worl
 def test_settings_of_the_hardware_return_and_others_stay(box: World) -> None:
     box.must("snapshot", "create", "box", "small")
     box.must("set", "--disk-size", "9", "--cpus", "2", "--memory", "1024", "box")
-    box.must("port", "add", "box", "45678:80")
+    port = choose_port()
+    box.must("port", "add", "box", f"{port}:80")
     box.must("protect", "box")
     box.edit_record("box", guest={"followed": "later"})
     box.must("snapshot", "restore", "--force", "box", "small")
     record = box.record("box")
     assert record["config"]["resources"]["disk_gib"] == 7
     assert QemuImg().virtual_size(box.machines / "box" / "disk.qcow2") == 7 * 1024**3
-    assert (record["config"]["protected"], record["config"]["forwards"]) == (True, ["127.0.0.1:45678:80/tcp"])
+    assert (record["config"]["protected"], record["config"]["forwards"]) == (True, [f"127.0.0.1:{port}:80/tcp"])
     assert (record["guest"]["followed"], record["pending"]["guest_outdated"]) == (None, True)
     box.must("snapshot", "restore", "--force", "box", "before-restore")
     assert QemuImg().virtual_size(box.machines / "box" / "disk.qcow2") == 9 * 1024**3

@@ -13,6 +13,7 @@ import os
 import shlex
 import signal
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,6 +94,8 @@ def package(directory: Path, version: str) -> Path:
 
 @pytest.fixture
 def apt(tmp_path: Path) -> Apt:
+    if sys.platform == "darwin":
+        pytest.skip("needs Linux: apt gives the files of packages to root")
     root, source = tmp_path / "root", tmp_path / "source"
     for name in ("var/lib/dpkg/updates", "var/lib/dpkg/info", "etc/apt", "var/lib/apt/lists/partial", "var/log"):
         (root / name).mkdir(parents=True)

@@ -21,7 +21,7 @@ SIDES = "write the machine's side as NAME:PATH, and a local path that contains a
         (["one:a", "two:b"], f"copying between two machines is unsupported; {SIDES}"),
         (["-q", "box:", "b"], 'invalid arguments "box:", "b": you must specify paths'),
         (["a", "box:b"], 'vm "box" is not running; start it with: machine start box'),
-        (["no:a", "b"], "no: VM does not exist"),
+        (["no:a", "b"], "no: VM does not exist; the only machine is box"),
         (["box:a"], "accepts 2 arg(s), received 1; see 'machine cp --help'"),
     ],
 )

@@ -225,7 +225,8 @@ def test_json_of_each_has_the_same_content_as_the_array(machine: Machine, roots:
 
 def test_inspect_of_one_that_is_missing_fills_the_template_for_the_others(machine: Machine, roots: Roots) -> None:
     outcome = machine("inspect", "--format", "{{.Name}}", "no", "box")
-    assert (outcome.status, outcome.stdout, outcome.stderr) == (125, "box\n", "Error: no: VM does not exist\n")
+    error = "Error: no: VM does not exist; the machines are: box, longer-name\n"
+    assert (outcome.status, outcome.stdout, outcome.stderr) == (125, "box\n", error)
 
 
 # machine port ls, machine image ls and machine image inspect

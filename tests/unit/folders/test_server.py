@@ -174,6 +174,21 @@ def test_guest_that_could_not_be_asked_is_asked_again(guest: Guest, monkeypatch:
     finish(mount())
 
 
+def test_sshfs_that_does_not_begin_is_tried_again(guest: Guest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retries, "_FIRST_S", 0.0)
+
+    async def mount() -> None:
+        guest.reports = [f"{ALL}ready 0 /x\ndone\n"]
+        guest.sshfs = SSHFS_FAILS
+        async with guest.serve(over(Transport.SSHFS)) as server:
+            await server.mount()
+            guest.sshfs = SSHFS_WORKS
+            await server.mount_again()
+
+    finish(mount())
+    assert guest.problems == ["sshfs of /x has ended: cannot fuse", None]
+
+
 def test_ssh_that_cannot_be_run_is_a_problem_and_no_defect(guest: Guest) -> None:
     async def mount() -> None:
         settings = replace(guest.settings(), ssh=lambda _: ["/nonexistent"])
