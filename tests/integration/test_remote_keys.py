@@ -82,7 +82,7 @@ def test_host_that_comes_back_with_another_key_is_not_spoken_to(world: World, ho
     assert f"degraded (SSH connection failed: {reason})" in world.must("ls").stdout
     refused = world.machine("ssh", "far", "true")
     assert refused.status == 125
-    assert refused.stderr.endswith(f"Error: {reason}\n")
+    assert refused.stderr.endswith(f"Error: {reason}\n{PAGE}")
 
 
 def test_key_that_ssh_cannot_use_is_told_with_the_reason(world: World, host: RemoteHost, tmp_path: Path) -> None:
