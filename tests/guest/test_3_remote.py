@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from machine.ignition.provision import MARKER, MARKER_UP_TO_5
-from tests.support.guest_hosts import SLOW_S, publish, unsupervised, words_of_host
+from tests.support.guest_hosts import SLOW_S, publish, reboot_host, unsupervised, words_of_host
 from tests.support.guest_machines import MainMachine
 from tests.support.guest_network import fetch, reachable
 from tests.support.waiting import wait_until
@@ -45,12 +45,15 @@ def test_guest_is_a_host_over_ssh(world: World, host: tuple[str, ...]) -> None:
     assert world.must("ls", "--format", "{{.VMType}}", "--noheading").stdout.split().count("ssh") == 1
     assert world.must("ssh", "far", "cat", "/run/far/word").stdout == "shared"
     with unsupervised(world, "box"):
-        publish_and_lose_the_connection(world)
+        port = publish_and_lose_the_connection(world)
+        reboot_host(world, "/run/far/word", port)
+        world.remote("far", "rm", "--force", "--time", "1", "afar")
+        wait_until(lambda: not reachable("127.0.0.1", port), "the port's end", timeout_s=SLOW_S)
     world.must("stop", "far")
     assert "/run/far" not in world.must("ssh", "box", "cat", "/proc/mounts").stdout
 
 
-def publish_and_lose_the_connection(world: World) -> None:
+def publish_and_lose_the_connection(world: World) -> int:
     port = publish(world, "far")
     assert "true" not in world.remote("far-root", "info", "--format", "{{.Host.Security.Rootless}}").stdout
 
@@ -59,5 +62,4 @@ def publish_and_lose_the_connection(world: World) -> None:
         lambda: world.state("far") == ("running", "") and reachable("127.0.0.1", port), "the host", timeout_s=SLOW_S
     )
     assert fetch(f"127.0.0.1:{port}") == "hello\n"
-    world.remote("far", "rm", "--force", "--time", "1", "afar")
-    wait_until(lambda: not reachable("127.0.0.1", port), "the port's end", timeout_s=SLOW_S)
+    return port

@@ -17,13 +17,10 @@ from machine.guestimage.steps import building
 from machine.model.arch import Arch
 from machine.report import SilentReporter
 from tests.support.debian_packages import flat_source, make_repository
-from tests.support.free_ports import choose_port
 from tests.support.guest_containers import check_statuses, run_containers, take_statuses
-from tests.support.guest_hosts import SLOW_S, publish, unsupervised, words_of_host
-from tests.support.guest_network import SERVE, answers, fetch, reachable
-from tests.support.guests import BOOT_S, CACHE, served
-from tests.support.machines_elsewhere import read_port
-from tests.support.waiting import wait_until
+from tests.support.guest_hosts import publish, reboot_host, unsupervised, words_of_host
+from tests.support.guest_network import SERVE, answers, fetch
+from tests.support.guests import CACHE, served
 from tests.support.world import World
 
 pytestmark = pytest.mark.long
@@ -181,22 +178,5 @@ def test_host_without_podman_gets_it_by_apt(world: World, deb: str, busybox: Pat
         world.remote("far", "import", "--quiet", str(busybox), "busybox")
         port = publish(world, "far")
         world.remote("far-root", "info")
-        reboot_host(world, port)
+        reboot_host(world, "/srv/far/word", port)
         world.must("rm", "--force", "far")
-
-
-def reboot_host(world: World, port: int) -> None:
-    """Reboot the host of the machine `far`. `port` is published by its container `afar`, which does not restart."""
-    forward, boot_id = choose_port(), ("ssh", "far", "cat", "/proc/sys/kernel/random/boot_id")
-    world.must("port", "add", "far", f"127.0.0.1:{forward}:22")
-    before = world.must(*boot_id).stdout
-    world.machine("ssh", "far", "sudo", "reboot")
-    wait_until(lambda: world.state("far")[0] == "degraded", "the loss to be noticed", timeout_s=SLOW_S)
-    wait_until(lambda: world.state("far") == ("running", ""), "the host", timeout_s=BOOT_S)
-    assert world.must(*boot_id).stdout != before
-    assert (read_port(forward) or "").startswith("SSH-2.0-")
-    assert world.must("ssh", "far", "cat", "/srv/far/word").stdout == "shared"
-    wait_until(lambda: not reachable("127.0.0.1", port), "the port's end", timeout_s=SLOW_S)
-    world.remote("far", "start", "afar")
-    wait_until(lambda: reachable("127.0.0.1", port), "the port", timeout_s=SLOW_S)
-    assert fetch(f"127.0.0.1:{port}") == "hello\n"

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from machine import lock
 from tests.support.free_ports import choose_port
 from tests.support.guest_network import SERVE, fetch, reachable
+from tests.support.guests import BOOT_S
+from tests.support.machines_elsewhere import read_port
 from tests.support.waiting import wait_until
 from tests.support.world import World
 
@@ -46,3 +48,23 @@ def publish(world: World, name: str) -> int:
     wait_until(lambda: reachable("127.0.0.1", port), "the port", timeout_s=SLOW_S)
     assert fetch(f"127.0.0.1:{port}") == "hello\n"
     return port
+
+
+def reboot_host(world: World, word: str, port: int) -> None:
+    """Reboot the host of the machine `far`, and check that everything comes back.
+
+    The file `word` is in a folder of the machine. `port` is published by its container `afar`, which does not restart.
+    """
+    forward, boot_id = choose_port(), ("ssh", "far", "cat", "/proc/sys/kernel/random/boot_id")
+    world.must("port", "add", "far", f"127.0.0.1:{forward}:22")
+    before = world.must(*boot_id).stdout
+    world.machine("ssh", "far", "sudo", "reboot")
+    wait_until(lambda: world.state("far")[0] == "degraded", "the loss to be noticed", timeout_s=SLOW_S)
+    wait_until(lambda: world.state("far") == ("running", ""), "the host", timeout_s=BOOT_S)
+    assert world.must(*boot_id).stdout != before
+    assert (read_port(forward) or "").startswith("SSH-2.0-")
+    assert world.must("ssh", "far", "cat", word).stdout == "shared"
+    wait_until(lambda: not reachable("127.0.0.1", port), "the port's end", timeout_s=SLOW_S)
+    world.remote("far", "start", "afar")
+    wait_until(lambda: reachable("127.0.0.1", port), "the port", timeout_s=SLOW_S)
+    assert fetch(f"127.0.0.1:{port}") == "hello\n"
