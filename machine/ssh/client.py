@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from machine import runner
-from machine.errors import MachineError
+from machine.errors import MachineError, Page
 from machine.ssh.command import ROOT, SshTarget, master_argv
 
 _TIMEOUT_S = 10
@@ -38,6 +38,17 @@ def check_user() -> None:
             f"ssh refuses to run, because user ID {uid} has no entry in /etc/passwd",
             hint=f"have root add an entry: echo user:x:{uid}:{os.getgid()}::/:/bin/sh >>/etc/passwd",
         ) from error
+
+
+def check_client() -> None:
+    """Check that OpenSSH's client is installed, and runs for this user.
+
+    Raises:
+        MachineError: the client is not installed, or this user has no entry in the passwd database.
+    """
+    if shutil.which("ssh") is None:
+        raise MachineError("ssh is not installed on this host", hint="install OpenSSH's client", page=Page.DOCTOR)
+    check_user()
 
 
 def find_client() -> Client:

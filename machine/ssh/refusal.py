@@ -26,6 +26,11 @@ def unknown_host_key(name: str, target: SshTarget) -> GuestError:
     )
 
 
+def unanswered_page(target: SshTarget) -> Page:
+    """Return the entry of the documentation that explains why there is no session with a guest, or with a host."""
+    return Page.RUNNING if target.has_own_key else Page.HOSTS
+
+
 def refusal(name: str, target: SshTarget, messages: str) -> GuestError | None:
     """Return why a login was refused, from what OpenSSH's client has written to stderr. Return None if that is unknown.
 

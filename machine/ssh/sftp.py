@@ -33,11 +33,11 @@ from paramiko.sftp import (
     int64,
 )
 
-from machine.errors import DeadlineError, DiskError, GuestError, MachineError, Page, reason_of
+from machine.errors import DeadlineError, DiskError, GuestError, MachineError, reason_of
 from machine.files import DIRECTORY_PRIVATE, FILE_PRIVATE
 from machine.model.transfer import CHUNK_BYTES, Facts, kind_of, part_path, printable
 from machine.ssh.command import SshTarget
-from machine.ssh.refusal import other_host_key, rejected_key, unknown_host_key
+from machine.ssh.refusal import other_host_key, rejected_key, unanswered_page, unknown_host_key
 from machine.ssh.sftp_session import openssh_session
 
 IDLE_S = 60.0
@@ -128,7 +128,7 @@ def _reading(path: Path, content: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _connecting(name: str, target: SshTarget) -> Iterator[None]:
-    where, page = target.place, Page.RUNNING if target.has_own_key else Page.HOSTS
+    where, page = target.place, unanswered_page(target)
     try:
         yield
     except MachineError:

@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from machine import runner
-from machine.errors import GuestError, Page
+from machine.errors import GuestError
 from machine.ssh.command import SshTarget, sftp_argv
-from machine.ssh.refusal import refusal
+from machine.ssh.refusal import refusal, unanswered_page
 
 _END_S = 5.0
 
@@ -53,7 +53,7 @@ def openssh_session(name: str, target: SshTarget) -> Iterator[SftpSession]:
                 said.seek(0)
                 words = said.read().decode(errors="replace").strip()
                 reason = words.rpartition("\n")[2] or "its SSH server offers no access to files (SFTP)"
-                page = Page.RUNNING if target.has_own_key else Page.HOSTS
-                return refusal(name, target, words) or GuestError(f"{name} cannot be reached: {reason}", page=page)
+                unanswered = GuestError(f"{name} cannot be reached: {reason}", page=unanswered_page(target))
+                return refusal(name, target, words) or unanswered
 
             yield SftpSession(socket=ours, failure=failure)

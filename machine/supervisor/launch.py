@@ -34,7 +34,7 @@ from machine.qemu.firmware import ensure_variables, find_firmware
 from machine.qemu.img import QemuImg
 from machine.qemu.plan import LaunchFiles, LaunchPlan, plan_launch
 from machine.qemu.probe import find_qemu, folder_devices, probe_hardware, probe_qemu
-from machine.ssh.client import check_user
+from machine.ssh.client import check_client
 from machine.store import drafts, records, ssh_ports
 from machine.store.paths import MachinePaths, Roots, config_home
 from machine.store.suspension import save_hardware
@@ -95,9 +95,7 @@ def prepare(
         folders = within_slots(folders, suspension.hardware)
         check_kept_folders(record.name, folders, suspension)
     hardware = suspension.hardware if suspension else new_hardware(record, acceleration, shares_of(folders))
-    if shutil.which("ssh") is None:
-        raise MachineError("ssh is not installed on this host", hint="install OpenSSH's client", page=Page.DOCTOR)
-    check_user()
+    check_client()
     firmware = find_firmware(config.arch, host, binary=qemu.path, config_home=config_home(environment, Path.home()))
     base = _prepare_disk(record, paths, roots, patience)
     if base and has_changed(base):

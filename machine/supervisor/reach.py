@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 from machine import runner
@@ -11,7 +10,7 @@ from machine.folders.transports import MountedFolder
 from machine.model.record import MachineRecord
 from machine.model.transport import Transport
 from machine.providers.login import supervisors_login
-from machine.ssh.client import check_user
+from machine.ssh.client import check_client
 from machine.ssh.command import SSH_FAILED, session_argv
 from machine.ssh.refusal import refusal
 from machine.ssh.remote import unreachable
@@ -28,9 +27,7 @@ def prepare(record: MachineRecord, paths: MachinePaths) -> list[MountedFolder]:
         MachineError: the host cannot be reached, or a file that the login needs is missing.
     """
     config = record.config
-    if shutil.which("ssh") is None:
-        raise MachineError("ssh is not installed on this host", hint="install OpenSSH's client", page=Page.DOCTOR)
-    check_user()
+    check_client()
     target = supervisors_login(config, paths)
     for path in (target.identity, target.known_hosts):
         _check_file(config.name, path)
