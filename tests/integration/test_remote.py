@@ -6,13 +6,13 @@ import json
 import os
 import signal
 import subprocess
-import sys
 
 import pytest
 
 from machine.lock import holder_pid
 from machine.store.ssh_ports import choose
 from tests.support.machines_elsewhere import (
+    MARKS,
     PAGE,
     init,
     made,
@@ -27,10 +27,7 @@ from tests.support.remote_host import SOCKET, UID, USER, RemoteHost
 from tests.support.waiting import wait_until
 from tests.support.world import World
 
-pytestmark = [
-    pytest.mark.skipif(os.getuid() != 0 or sys.platform != "linux", reason="only root can give a host its own network"),
-    pytest.mark.usefixtures("machines_elsewhere"),
-]
+pytestmark = MARKS
 
 
 def test_host_becomes_a_machine_that_clients_find(world: World, host: RemoteHost) -> None:
@@ -243,11 +240,7 @@ def test_install_asks_and_mends(world: World, host: RemoteHost) -> None:
     host.program("apt-get", f'if test "$*" = update; then touch {lists}; else {install}; fi')
     host.program("systemctl", f'test "$*" = "--user enable --now podman.socket" && mv {SOCKET}.off {SOCKET}')
     host.program("loginctl", f'test "$*" = "enable-linger {USER}" && cd /var/lib/systemd && mkdir linger linger/{USER}')
-    words = (
-        "init", "--provider", "ssh", "--host", f"{USER}@127.0.0.1:{host.port}", "--host-key", host.host_key,
-        "--identity", str(host.identity), "--install", "far",
-    )  # fmt: skip
-    declined = world.machine(*words, stdin="n\n")
+    declined = init(world, host, "--install", stdin="n\n")
     assert declined.status == 125
     assert (
         "Podman is not installed. Run there: sudo apt-get update && sudo apt-get install -y podman [y/N]"
@@ -255,12 +248,12 @@ def test_install_asks_and_mends(world: World, host: RemoteHost) -> None:
     )
     assert not (host.bin / "podman").exists()
     assert nothing_is_left(world)
-    half = world.machine(*words, stdin="y\nn\n")
+    half = init(world, host, "--install", stdin="y\nn\n")
     assert half.stderr.splitlines()[-2] == (
         f"Error: 127.0.0.1:{host.port} is not ready: Podman's API socket is not enabled; containers of core end when "
         "core logs out; run there: systemctl --user enable --now podman.socket && sudo loginctl enable-linger core"
     )
-    mended = world.machine(*words, stdin="y\ny\n")
+    mended = init(world, host, "--install", stdin="y\ny\n")
     assert mended.status == 0, mended.stderr
     assert "Run there: sudo loginctl enable-linger core [y/N]" in mended.stdout
     world.must("start", "far")

@@ -4,21 +4,15 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from pathlib import Path
 
-import pytest
-
 from machine.ssh import keys
-from tests.support.machines_elsewhere import PAGE, init, made, nothing_is_left, started
+from tests.support.machines_elsewhere import MARKS, PAGE, init, made, nothing_is_left, started
 from tests.support.remote_host import USER, RemoteHost
 from tests.support.waiting import wait_until
 from tests.support.world import World
 
-pytestmark = [
-    pytest.mark.skipif(os.getuid() != 0 or sys.platform != "linux", reason="only root can give a host its own network"),
-    pytest.mark.usefixtures("machines_elsewhere"),
-]
+pytestmark = MARKS
 
 
 def test_agent_with_twenty_keys(world: World, host: RemoteHost, tmp_path: Path) -> None:

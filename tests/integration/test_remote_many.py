@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import resource
-import sys
 
-import pytest
-
+from tests.support.machines_elsewhere import MARKS
 from tests.support.remote_host import RemoteHost
 from tests.support.world import Outcome, World, machine_program
 
-pytestmark = [
-    pytest.mark.skipif(os.getuid() != 0 or sys.platform != "linux", reason="only root can give a host its own network"),
-    pytest.mark.usefixtures("machines_elsewhere"),
-]
+pytestmark = MARKS
 
 
 def test_machines_file_makes_and_starts_them(world: World, host: RemoteHost) -> None:

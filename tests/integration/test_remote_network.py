@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import signal
-import sys
 import time
 from pathlib import Path
 
@@ -14,17 +12,14 @@ import pytest
 from machine.ssh.command import SSH_FAILED
 from machine.store.ssh_ports import choose
 from machine.supervisor.intervals import USUAL
-from tests.support.machines_elsewhere import read_port, started, times_up
+from tests.support.machines_elsewhere import MARKS, read_port, started, times_up
 from tests.support.network_link import linked
 from tests.support.remote_host import USER, RemoteHost
 from tests.support.sshd import serving_sshd
 from tests.support.waiting import wait_until
 from tests.support.world import World
 
-pytestmark = [
-    pytest.mark.skipif(os.getuid() != 0 or sys.platform != "linux", reason="only root can give a host its own network"),
-    pytest.mark.usefixtures("machines_elsewhere"),
-]
+pytestmark = MARKS
 
 HEAL_S = 60
 SILENCE_S = 70

@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import sys
-
 import pytest
 
-from tests.support.machines_elsewhere import init, nothing_is_left
-from tests.support.remote_host import USER, RemoteHost
+from tests.support.machines_elsewhere import MARKS, PAGE, init, nothing_is_left
+from tests.support.remote_host import RemoteHost
 from tests.support.world import World
 
-pytestmark = [
-    pytest.mark.skipif(os.getuid() != 0 or sys.platform != "linux", reason="only root can give a host its own network"),
-    pytest.mark.usefixtures("machines_elsewhere"),
-]
+pytestmark = MARKS
 
 
 @pytest.mark.parametrize(
@@ -36,7 +30,7 @@ def test_unfit_host_leads_to_the_documentation(
     refused = init(world, host)
     assert refused.status == 125
     assert f"Error: 127.0.0.1:{host.port} {problem}" in refused.stderr
-    assert refused.stderr.endswith("  see the documentation: troubleshooting#hosts\n")
+    assert refused.stderr.endswith(PAGE)
     assert nothing_is_left(world)
 
 
@@ -44,12 +38,8 @@ def test_command_that_fails_on_the_host_is_told_with_its_last_lines(world: World
     (host.bin / "podman").unlink()
     host.has_sudo()
     host.program("apt-get", "echo Reading lists; echo no such package >&2; exit 100")
-    words = (
-        "init", "--provider", "ssh", "--host", f"{USER}@127.0.0.1:{host.port}", "--host-key", host.host_key,
-        "--identity", str(host.identity), "--install", "far",
-    )  # fmt: skip
-    failed = world.machine(*words, stdin="y\n")
+    failed = init(world, host, "--install", stdin="y\n")
     assert failed.status == 125
     assert f'&& sudo apt-get install -y podman" has failed on 127.0.0.1:{host.port}: no such package\n' in failed.stderr
-    assert failed.stderr.endswith("  no such package\n  see the documentation: troubleshooting#hosts\n")
+    assert failed.stderr.endswith(f"  no such package\n{PAGE}")
     assert nothing_is_left(world)

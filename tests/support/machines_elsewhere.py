@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
+import os
 import socket
+import sys
+
+import pytest
 
 from tests.support.remote_host import USER, RemoteHost
 from tests.support.waiting import WAIT_S
 from tests.support.world import Outcome, World
 
+MARKS = [
+    pytest.mark.skipif(os.getuid() != 0 or sys.platform != "linux", reason="only root can give a host its own network"),
+    pytest.mark.usefixtures("machines_elsewhere"),
+]
+"""What every module of tests with such machines needs."""
+
 PAGE = "  see the documentation: troubleshooting#hosts\n"
 """The last line of errors that the page on hosts explains."""
 
 
-def init(world: World, host: RemoteHost, *words: str, user: str = USER, name: str = "far") -> Outcome:
+def init(world: World, host: RemoteHost, *words: str, user: str = USER, stdin: str = "", name: str = "far") -> Outcome:
     known = () if any(word.endswith("host-key") for word in words) else ("--host-key", host.host_key)
     identity = () if "--identity" in words else ("--identity", str(host.identity))
     place = f"{user}@127.0.0.1:{host.port}"
-    return world.machine("init", "--provider", "ssh", "--host", place, *known, *identity, *words, name)
+    return world.machine("init", "--provider", "ssh", "--host", place, *known, *identity, *words, name, stdin=stdin)
 
 
 def made(world: World, host: RemoteHost, *words: str, user: str = USER) -> None:

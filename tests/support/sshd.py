@@ -30,20 +30,22 @@ class Sshd:
 
     def signal_sessions(self, number: signal.Signals) -> None:
         """Send a signal to every process that serves a connection."""
-        sessions = descendants(self.pid)
-        assert sessions, "no client is connected"
-        _signal(sessions, number)
+        _signal(self._sessions(), number)
 
     @contextlib.contextmanager
     def sessions_stopped(self) -> Iterator[None]:
         """Stop every process that serves a connection meanwhile; those that end, as their client goes, stay ended."""
-        sessions = descendants(self.pid)
-        assert sessions, "no client is connected"
+        sessions = self._sessions()
         _signal(sessions, signal.SIGSTOP)
         try:
             yield
         finally:
             _signal(sessions, signal.SIGCONT)
+
+    def _sessions(self) -> list[int]:
+        sessions = descendants(self.pid)
+        assert sessions, "no client is connected"
+        return sessions
 
 
 def _signal(pids: list[int], number: signal.Signals) -> None:
