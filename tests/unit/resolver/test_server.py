@@ -150,7 +150,9 @@ def test_host_looks_up_so_many_names_at_once(monkeypatch: pytest.MonkeyPatch) ->
 AFTER_AN_UPGRADE = """
 import sys
 import dns.message
-import machine.supervisor.__main__
+from machine.supervisor.openssl import load_without_openssl
+load_without_openssl()
+import machine.supervisor.process
 from machine.supervisor.preload import preload
 preload()
 from machine.resolver import lookup

@@ -19,7 +19,9 @@ from tests.support.builders import make_paths
 # Prints the modules that a supervisor has loaded, with their files.
 LOADED = """
 import json, sys
-import machine.supervisor.__main__
+from machine.supervisor.openssl import load_without_openssl
+load_without_openssl()
+import machine.supervisor.process
 from machine.supervisor.preload import preload
 preload()
 print(json.dumps({name: getattr(module, "__file__", None) for name, module in sys.modules.items()}))

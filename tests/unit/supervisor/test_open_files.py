@@ -6,7 +6,7 @@ import resource
 
 import pytest
 
-from machine.supervisor.__main__ import _allow_open_files
+from machine.supervisor.process import _allow_open_files
 
 UNLIMITED = resource.RLIM_INFINITY
 

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from machine.supervisor.__main__ import log_unawaited
+from machine.supervisor.process import log_unawaited
 
 
 @pytest.mark.parametrize(("error", "has_traceback"), [(EOFError(), False), (ValueError("x"), True)])

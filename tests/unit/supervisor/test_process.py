@@ -11,8 +11,7 @@ from machine.model.hardware import Hardware
 from machine.model.host import Accelerator
 from machine.model.record import MachineRecord
 from machine.qemu.plan import LaunchPlan
-from machine.supervisor import __main__ as main
-from machine.supervisor import launch, reach
+from machine.supervisor import launch, process, reach
 from machine.supervisor.handover import Handover
 from machine.supervisor.progress import ProgressBroadcaster
 from tests.support.builders import make_record, make_remote_config, make_roots, save_machine
@@ -48,7 +47,7 @@ def test_users_patience_reaches_the_supervisor_and_what_it_launches(
     save_machine(roots, record)
     roots.settings.parent.mkdir(parents=True, exist_ok=True)
     roots.settings.write_text("patience = 3")
-    assignment = main._prepare(roots, "box", None if adopts else 0, ProgressBroadcaster(), Handover())
+    assignment = process._prepare(roots, "box", None if adopts else 0, ProgressBroadcaster(), Handover())
     assert assignment.patience == patience
     assert assignment.time_scale == patience * (10 if adopts else 1)
     assert given == ([] if adopts else [patience])
@@ -61,4 +60,4 @@ def test_users_patience_reaches_the_supervisor_of_a_remote_host(
     monkeypatch.setattr(reach, "prepare", lambda *_: [])
     roots, config = make_roots(tmp_path), make_remote_config()
     save_machine(roots, MachineRecord(config=config))
-    assert main._prepare(roots, config.name, 0, ProgressBroadcaster(), Handover()).patience == 7
+    assert process._prepare(roots, config.name, 0, ProgressBroadcaster(), Handover()).patience == 7
