@@ -48,6 +48,7 @@ class Bench:
         (self.home / "data").mkdir(parents=True)
         for name in ("streams", "keys"):
             (self.home / "data" / name).symlink_to(data / name)
+        (root / "home").mkdir()  # an ordinary user's Podman fails without it
         (root / "containers.conf").touch()
         (root / "docker").mkdir()
         (root / "docker" / "config.json").write_text("{}")  # podman 4.3 fails without it
