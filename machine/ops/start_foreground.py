@@ -73,8 +73,8 @@ def run_on_demand(name: str, context: Context, on_waiting: Callable[[], None]) -
     """
     paths = context.roots.machine(name)
     start_on_demand(name, context)
-    on_waiting()
     try:
+        on_waiting()
         while _lives_on(paths):
             time.sleep(_POLL_S)
     except KeyboardInterrupt:

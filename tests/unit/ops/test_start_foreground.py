@@ -1,4 +1,4 @@
-"""`machine start --foreground` of a machine whose start fails while its guest keeps running."""
+"""`machine start --foreground`: failed starts whose guests keep running, and signals."""
 
 from __future__ import annotations
 
@@ -111,3 +111,23 @@ def test_degraded_guest_that_loses_its_supervisor_gets_a_new_one(attempt: Attemp
 def test_failed_start_that_leaves_no_guest_is_only_told(attempt: Attempt) -> None:
     attempt.run([STOPPED])
     assert (attempt.events, attempt.later.texts) == (["begin"], [])
+
+
+def test_signal_that_comes_as_soon_as_clients_are_waited_for_ends_the_wait(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended: list[MachinePaths] = []
+
+    def end_waiting(paths: MachinePaths) -> bool:
+        ended.append(paths)
+        return True
+
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    context = make_context(tmp_path)
+    paths = save_machine(make_roots(tmp_path), make_record("box"))
+    monkeypatch.setattr(start_foreground, "start_on_demand", lambda *_: None)
+    monkeypatch.setattr(start_foreground, "end_waiting", end_waiting)
+    start_foreground.run_on_demand("box", context, interrupt)
+    assert ended == [paths]
