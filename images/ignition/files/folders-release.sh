@@ -4,6 +4,8 @@
 # the place of each folder, until the host mounts the folder again.
 #
 # It tells, a line each: `held TARGET BY` for a folder that is in use, and last `done`.
+#
+# As in folders.sh, the shell itself does what it can, because every suspend waits for it.
 set -u
 
 exec 9>/run/boot2podman-folders.lock
@@ -13,6 +15,12 @@ links=$(find /proc/[0-9]*/cwd /proc/[0-9]*/root /proc/[0-9]*/exe /proc/[0-9]*/fd
 
 # By its path, as asking for the file itself would wait for a host that does not answer.
 opened() { # DEVICE PLACE
+    case "$links
+" in
+    *" -> $2
+"* | *" -> $2/"*) ;;
+    *) return ;;
+    esac
     printf '%s\n' "$links" | while read -r line; do
         case ${line##* -> } in
         "$2" | "$2"/*)
@@ -36,11 +44,10 @@ root_of() { # PID
 # tree, such as Podman's rootless network has before Podman 5.5, from which nobody can unmount it; but there only an open
 # file would use it.
 contained() { # DEVICE
-    here=$(readlink /proc/1/ns/mnt) root=$(root_of self)
     awk -v device="$1" '$3 == device && !/ (shared|master):/ { split(FILENAME, part, "/"); print part[3] }' \
         /proc/[0-9]*/mountinfo 2>/dev/null | while read -r pid; do
         there=$(readlink "/proc/$pid/ns/mnt") || continue # it has ended
-        if test "$there" != "$here" && test "$(root_of "$pid")" != "$root"; then
+        if test "$there" != "$(readlink /proc/1/ns/mnt)" && test "$(root_of "$pid")" != "$(root_of self)"; then
             echo "$pid"
             return
         fi
@@ -52,6 +59,18 @@ name_of() { # PID
     echo "$(cat "/proc/$1/comm" 2>/dev/null), process $1${container:+ of container $container}"
 }
 
+# The device and the source of what is mounted at a place, and empty if nothing is.
+look_at() { # PLACE
+    device='' source=''
+    while read -r _ _ number _ where rest; do
+        case $where in *\\*) where=$(printf %b "$where") ;; esac
+        test "$where" = "$1" || continue
+        device=$number source=${rest##* - }
+        source=${source#* }
+        source=${source%% *}
+    done </proc/self/mountinfo
+}
+
 # The arguments are taken in turn and put back as TAG PLACE DEVICE, for the folders that are mounted.
 count=$(($# / 2))
 held=
@@ -59,9 +78,8 @@ while test "$count" -gt 0; do
     tag=$1 target=$2
     shift 2
     count=$((count - 1))
-    place=$(readlink -f -- "$target") && device=$(mountpoint -d -- "$place" 2>/dev/null) || continue
-    test "$(awk -v device="$device" '$3 == device { source = $0; sub(/.* - /, "", source); split(source, part); print part[2] }' \
-        /proc/self/mountinfo | head -n 1)" != "$tag-none" || continue
+    place=$(readlink -f -- "$target") && look_at "$place" || continue
+    test -n "$device" && test "$source" != "$tag-none" || continue
     pid=$(opened "$device" "$place")
     test -n "$pid" || pid=$(contained "$device")
     if test -n "$pid"; then
@@ -73,7 +91,8 @@ done
 if test -z "$held"; then
     while test $# -gt 0; do
         if reason=$(umount -- "$2" 2>&1); then
-            mountpoint -q -- "$2" || mount -t tmpfs -o ro,nosuid,nodev,noexec,mode=555,size=4k "$1-none" "$2"
+            look_at "$2"
+            test -n "$device" || mount -t tmpfs -o ro,nosuid,nodev,noexec,mode=555,size=4k "$1-none" "$2"
         else
             echo "held $2 ${reason##*: }"
         fi

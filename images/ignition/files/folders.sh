@@ -10,6 +10,9 @@
 # It tells, a line each: `can TRANSPORT` of what this guest can mount; then, by their numbers from 0 on, `mounted N`,
 # `ready N PATH`, `failed N REASON` or, where the root directory is read-only as composefs makes it, `sealed N`; and last
 # `done`.
+#
+# Every start and every resume waits for it, and in an emulated guest a program takes a tenth of a second to begin. So the
+# shell itself does here what it can.
 set -u
 
 units=/etc/systemd/system
@@ -18,10 +21,17 @@ mark='# A folder of the host, by boot2podman'
 
 can() {
     case $1 in
-    virtiofs) modprobe -q virtiofs; grep -qw virtiofs /proc/filesystems ;;
-    9p) modprobe -qa 9pnet_virtio 9p; grep -qw 9p /proc/filesystems ;;
-    sshfs) modprobe -q fuse; command -v sshfs >/dev/null && test -c /dev/fuse ;;
+    virtiofs) is_known virtiofs || { modprobe -q virtiofs; is_known virtiofs; } ;;
+    9p) is_known 9p && test -d /sys/module/9pnet_virtio || { modprobe -qa 9pnet_virtio 9p; is_known 9p; } ;;
+    sshfs) is_known fuse || modprobe -q fuse; command -v sshfs >/dev/null && test -c /dev/fuse ;;
     esac
+}
+
+is_known() { # FILE SYSTEM
+    while read -r nodev name; do
+        test "${name:-$nodev}" != "$1" || return 0
+    done </proc/filesystems
+    return 1
 }
 
 # SELinux asks what a file is labelled, which the host's are not: any container may have these.
@@ -47,6 +57,15 @@ is_guarded() { # TAG WHERE
         esac
     done </proc/mounts
     test "$seen" = "$1-none"
+}
+
+is_mounted() { # TRANSPORT TAG WHERE
+    while read -r source where type _; do
+        case "$source $type" in
+        "$2 $1") test "$(printf %b "$where")" != "$3" || return 0 ;;
+        esac
+    done </proc/mounts
+    return 1
 }
 
 # Whoever looks at a folder that has ended hangs for ever, even one who unmounts it, once nobody uses it any more: it is
@@ -80,13 +99,50 @@ unit_text() { # TRANSPORT TAG MODE WHERE
         ;;
     *) options=$(options_of "$1" "$3") ;;
     esac
+    plain=$4
+    case $4 in *%*) plain=$(printf %s "$4" | sed 's/%/%%/g') ;; esac
     printf '%s\n[Unit]\nDescription=Folder of the host\n\n' "$mark"
-    printf '[Mount]\nWhat=%s\nWhere=%s\nType=%s\nOptions=%s\nTimeoutSec=60\n' \
-        "$2" "$(printf %s "$4" | sed 's/%/%%/g')" "$1" "$options"
+    printf '[Mount]\nWhat=%s\nWhere=%s\nType=%s\nOptions=%s\nTimeoutSec=60\n' "$2" "$plain" "$1" "$options"
+}
+
+# The unit of a path has to have this name.
+name_unit() { # WHERE
+    case $1 in
+    / | *[!A-Za-z0-9_/]*)
+        unit=$(systemd-escape --path --suffix=mount -- "$1")
+        ;;
+    *)
+        unit='' rest=${1#/}
+        while test "${rest%%/*}" != "$rest"; do
+            unit=$unit${rest%%/*}-
+            rest=${rest#*/}
+        done
+        unit=$unit$rest.mount
+        ;;
+    esac
+    # Systemd shortens a name that would be too long by a hash.
+    test ${#unit} -le 255 || unit=$(systemctl show --property=Id --value -- "$1")
+}
+
+is_ours() { # UNIT FILE
+    { IFS= read -r first <"$1"; } 2>/dev/null && test "$first" = "$mark"
+}
+
+is_same() { # FILE FILE
+    { text_of "$1" && first=$text && text_of "$2"; } 2>/dev/null && test "$text" = "$first"
+}
+
+text_of() { # FILE
+    text=
+    while IFS= read -r line; do
+        text="$text$line
+"
+    done <"$1"
 }
 
 # The root directory of an ostree guest without composefs is immutable.
 make_place() { # WHERE
+    test ! -d "$1" || return 0
     reason=$(mkdir -p -- "$1" 2>&1) && return
     case $(lsattr -d / 2>/dev/null) in
     *i*' /') ;;
@@ -170,9 +226,10 @@ flock --timeout 60 9 || exit 1
 # What is to be there.
 wanted=$(mktemp -d)
 trap 'rm -rf "$wanted"' EXIT
-mkdir -p "$wants"
+test -d "$wants" || mkdir -p "$wants"
 number=0
 changed=
+has_containers=
 : >"$wanted/list"
 for word in "$@"; do
     case $((number % 4)) in
@@ -181,10 +238,9 @@ for word in "$@"; do
     2) mode=$word ;;
     3)
         where=$(realpath --canonicalize-missing -- "$word")
-        unit=$(systemd-escape --path --suffix=mount -- "$where")
-        # Systemd shortens a name that would be too long by a hash, and wants the unit of this path to have that name.
-        test ${#unit} -le 255 || unit=$(systemctl show --property=Id --value -- "$where")
-        printf '%s\n%s\n%s\n%s\n' "$transport" "$tag" "$unit" "$where" >>"$wanted/list"
+        name_unit "$where"
+        test "$where" != /etc/containers || has_containers=1
+        printf '%s\n%s\n%s\n%s\n%s\n' "$transport" "$tag" "$mode" "$unit" "$where" >>"$wanted/list"
         unit_text "$transport" "$tag" "$mode" "$where" >"$wanted/$unit"
         ;;
     esac
@@ -195,7 +251,7 @@ done
 # rpm-ostree gets the image's directory. Systemd would also lay the policy.json of Fedora CoreOS over the folder's, and for
 # that make an empty one in a folder that has none, with which no Podman works, the host's included.
 rules=$units/rpm-ostreed.service.d/boot2podman.conf
-if grep -qxF /etc/containers "$wanted/list" && test -e /usr/etc/containers/policy.json; then
+if test -n "$has_containers" && test -e /usr/etc/containers/policy.json; then
     test -e "$rules" || {
         mkdir -p -- "${rules%/*}"
         printf '%s\n[Service]\nBindReadOnlyPaths=/usr/etc/containers:/etc/containers\n' "$mark" >"$rules"
@@ -209,8 +265,8 @@ fi
 # What is no longer, or differs.
 for unit in "$units"/*.mount; do
     name=${unit##*/}
-    grep -qsxF "$mark" "$unit" || continue
-    cmp -s "$unit" "$wanted/$name" && continue
+    is_ours "$unit" || continue
+    is_same "$unit" "$wanted/$name" && continue
     systemctl stop -- "$name" 2>/dev/null || umount --lazy -- "$(systemctl show --property=Where --value -- "$name")"
     rm -f -- "$unit" "$wants/$name"
     changed=1
@@ -225,7 +281,7 @@ done
 test -z "$changed" || systemctl daemon-reload
 
 number=0
-while read -r transport && read -r tag && read -r unit && IFS= read -r place; do
+while read -r transport && read -r tag && read -r mode && read -r unit && IFS= read -r place; do
     if make_place "$place"; then
         if test "$transport" = connected; then
             :
@@ -237,9 +293,12 @@ while read -r transport && read -r tag && read -r unit && IFS= read -r place; do
             done
             mountpoint -q -- "$place" || systemctl restart -- "$unit"
             echo "ready $number $place"
-        elif is_guarded "$tag" "$place" && ! reason=$(systemctl stop -- "$unit" 2>&1); then
-            echo "failed $number ${reason:-$unit does not stop}"
-        elif systemctl is-active --quiet -- "$unit" || reason=$(systemctl start -- "$unit" 2>&1); then
+        elif is_guarded "$tag" "$place" && ! reason=$(umount -- "$place" 2>&1); then
+            echo "failed $number $(printf %s "$reason" | tail -n 1)"
+        elif is_mounted "$transport" "$tag" "$place" ||
+            # Systemd sees it. A start by systemd takes ten times as long, but notes why a folder cannot be mounted.
+            mount -t "$transport" -o "$(options_of "$transport" "$mode")" "$tag" "$place" 2>/dev/null ||
+            systemctl start -- "$unit" 2>/dev/null; then
             echo "mounted $number"
         else
             guard "$tag" "$place"
