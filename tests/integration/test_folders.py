@@ -510,6 +510,20 @@ def test_long_path_is_mounted_by_the_unit_that_systemd_has_for_it(tmp_path: Path
     assert _report(done.stdout) == ["mounted 0", "done", *units]
 
 
+@pytest.mark.skipif(shutil.which("systemd-escape") is None, reason="systemd-escape is not installed")
+@pytest.mark.parametrize("target", ["/run/c1", "/run/a_B/c1/2", "/run/a-b/.c", "/run/ü x"])
+def test_unit_has_the_name_that_systemd_wants_for_its_path(target: str) -> None:
+    command = mount_command([(Folder(source="/s", target=target), Transport.VIRTIOFS)])
+    done = subprocess.run(
+        ["unshare", "--mount", *([] if os.getuid() == 0 else ["--map-root-user"]), "sh", "-c", HASHING, "sh", command],
+        input=assets.load("files/folders.sh"), capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    if done.returncode == 77:
+        pytest.skip(f"nothing can be mounted here: {done.stderr.strip()}")
+    unit = subprocess.check_output(["systemd-escape", "--path", "--suffix=mount", "--", target], text=True).strip()
+    assert _report(done.stdout) == ["mounted 0", "done", unit, "", "local-fs.target.wants:", unit, f"Where={target}"]
+
+
 # Stands for the guest's sshfs: a file system in memory, or what it says of a folder that the host does not have.
 SSHFS = """#!/bin/sh
 if test "$1" = -h; then echo "    -o $KNOWN allow all targets"; exit; fi
