@@ -66,6 +66,8 @@ def shown(bench: Bench, manager: str, units: list[str]) -> list[dict[str, str]]:
 def row(unit: dict[str, str]) -> str:
     """Describe the start of a unit in one line (pure). A unit that does not remain active is done when it ends."""
     begin, active, ended = (int(unit[name]) / 1e6 for name in _TIMES)
+    if not begin:
+        return f"  {unit['Id']:40} this image needs none"
     done = active or ended
     return f"  {unit['Id']:40} {begin:8.1f} {done - begin:8.1f} {done:8.1f}"
 
