@@ -125,6 +125,7 @@ def encode_state(state: MachineState) -> dict[str, Any]:
     return {
         "state": state.state,
         "reason": state.reason or "",
+        "remedy": state.remedy or "",
         "connected": state.connected,
         "version": __version__,
     }
@@ -143,7 +144,8 @@ def decode_state(answer: dict[str, Any]) -> MachineState:
     reason = answer.get("reason") or None
     if state is State.RUNNING and reason is None and version != __version__:
         reason = f"under version {version or 'unknown'} of this program; a restart changes to {__version__}"
-    return MachineState(state=state, reason=reason, connected=answer.get("connected", True))
+    remedy = answer.get("remedy") or None  # older versions send none
+    return MachineState(state=state, reason=reason, remedy=remedy, connected=answer.get("connected", True))
 
 
 def query_state(path: Path, *, timeout_s: float = 2) -> MachineState | None:

@@ -49,6 +49,9 @@ class MachineState:
     reason: str | None = None
     """What is wrong, in a few words for people; None if nothing is wrong."""
 
+    remedy: str | None = field(default=None, compare=False)
+    """What the user can do about `reason`; None if nothing is wrong, or if nobody knows."""
+
     supervisor: SupervisorState = SupervisorState.WORKING
 
     connected: bool = field(default=True, compare=False)

@@ -6,10 +6,11 @@ import os
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import assert_never
 
 import psutil
 
-from machine.errors import MachineError, reason_of
+from machine.errors import MachineError, Page, reason_of
 from machine.image.intact import has_changed
 from machine.image.layout import base_image
 from machine.model.config import Resources
@@ -143,12 +144,10 @@ def machine_checks(machines: Sequence[MachineFacts], broken: Mapping[str, Machin
 def _machine_check(machine: MachineFacts) -> Check | None:
     name, state = f"machine {machine.name}", machine.state
     if state.state is State.DEGRADED:
-        remedy = {
-            SupervisorState.WORKING: f"see {machine.log}",
-            SupervisorState.SILENT: f"machine stop {machine.name}",
-            SupervisorState.GONE: f"machine start {machine.name}",
-        }[state.supervisor]
-        return warning(name, f"it is degraded: {state.reason}", remedy)
+        return warning(name, f"it is degraded: {state.reason}", _degraded_remedy(machine))
+    if state.state is State.PAUSED:
+        remedy = _documented(state.remedy, Page.PAUSED)
+        return warning(name, f"it is paused: {state.reason}" if state.reason else "it is paused", remedy)
     if machine.base is not None:
         return warning(name, f"its base image {machine.base} is missing", f"machine image pull {machine.refetch}")
     if machine.has_changed_base:
@@ -158,6 +157,24 @@ def _machine_check(machine: MachineFacts) -> Check | None:
         remedy = f"restore the disk, or remove the machine: machine rm --force {machine.name}"
         return warning(name, "its disk is missing", remedy)
     return None
+
+
+def _degraded_remedy(machine: MachineFacts) -> str:
+    match machine.state.supervisor:
+        case SupervisorState.SILENT:
+            return f"machine stop {machine.name}"
+        case SupervisorState.GONE:
+            return f"machine start {machine.name}"
+        case SupervisorState.WORKING:
+            # The supervisor of an older version knows no remedies.
+            return machine.state.remedy or f"{_documented(None, Page.RUNNING)}; the log is {machine.log}"
+    assert_never(machine.state.supervisor)
+
+
+def _documented(remedy: str | None, page: Page) -> str:
+    """Return a remedy, if there is one, and the entry of the documentation that explains more."""
+    entry = f"see the documentation: troubleshooting#{page}"
+    return f"{remedy}; {entry}" if remedy else entry
 
 
 def login_services_check(context: Context) -> Check:

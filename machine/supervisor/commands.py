@@ -44,9 +44,10 @@ class Commands:
     @property
     def state(self) -> MachineState:
         """The machine's state. As long as the `machine start` that started the machine runs, the state is STARTING."""
-        state = self._life.current.state
+        life = self._life.current
+        state = replace(life.state, remedy=life.remedy(self._record.current.name))
         if state.state in (State.RUNNING, State.DEGRADED) and self._starting.has_reader:
-            return replace(state, state=State.STARTING, reason=None)
+            return replace(state, state=State.STARTING, reason=None, remedy=None)
         return state
 
     @property

@@ -23,6 +23,13 @@ class PauseCause(StrEnum):
             PauseCause.DISK_FULL: "the host's disk is full; the guest resumes when there is space",
         }[self]
 
+    def remedy(self, name: str) -> str:
+        """Return what the user can do so that the guest of this machine goes on."""
+        return {
+            PauseCause.REQUESTED: f"continue it as it was paused, or end it with: machine kill {name}",
+            PauseCause.DISK_FULL: "free space on this host; the guest then goes on by itself",
+        }[self]
+
     @property
     def explanation(self) -> str:
         return "the guest is paused" + (f": {self.reason}" if self.reason else "")

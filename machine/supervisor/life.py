@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from machine.model.state import MachineState, State
 from machine.supervisor.diagnosis import Diagnosis, GuestTrouble, PodmanHealth
 from machine.supervisor.events import PauseCause
 from machine.supervisor.phases import Phase
+from machine.supervisor.problem import Area, Problem
 
 _MONITOR_LOST = "the socket of QEMU's monitor was removed; a restart of the machine makes it anew"
 
@@ -91,22 +93,31 @@ class Life:
     @property
     def problems(self) -> tuple[str, ...]:
         """What does not work although the machine is up: the monitor, the guest itself, forwards or folders."""
-        monitors = _MONITOR_LOST if self.monitor_lost else None
-        guests = self.diagnosis.text if self.diagnosis else None
-        return tuple(problem for problem in (monitors, guests, self.forward_problem, self.folder_problem) if problem)
+        return tuple(problem.text for problem in self._problems)
 
     @property
-    def trouble(self) -> str | None:
+    def _problems(self) -> Iterator[Diagnosis | Problem]:
+        if self.monitor_lost:
+            yield Problem(area=Area.MONITOR, text=_MONITOR_LOST)
+        if self.diagnosis:
+            yield self.diagnosis
+        if self.forward_problem:
+            yield Problem(area=Area.FORWARDS, text=self.forward_problem)
+        if self.folder_problem:
+            yield Problem(area=Area.FOLDERS, text=self.folder_problem)
+
+    @property
+    def trouble(self) -> Diagnosis | Problem | None:
         """The worst problem of a machine that has been up, or None if the machine has no problem."""
         if self.silent:
-            return "QEMU does not answer"
+            return Problem(area=Area.QEMU, text="QEMU does not answer")
         if self.panic is not None:
-            return panic_text(self.panic)
+            return Problem(area=Area.KERNEL, text=panic_text(self.panic))
         if self.phase is not Phase.UP:
             if self.diagnosis and (self.phase.is_after_ssh or self.diagnosis.trouble.silences):
-                return self.diagnosis.text
-            return self.reason or f"waiting for {self.phase.waits_for}"
-        return self.problems[0] if self.problems else None
+                return self.diagnosis
+            return Problem(area=Area.CONNECTION, text=self.reason or f"waiting for {self.phase.waits_for}")
+        return next(self._problems, None)
 
     @property
     def state(self) -> MachineState:
@@ -118,8 +129,18 @@ class Life:
         if not self.was_up:
             return MachineState(state=State.STARTING, connected=self.connected)
         if self.trouble:
-            return MachineState(state=State.DEGRADED, reason=self.trouble, connected=self.connected)
+            return MachineState(state=State.DEGRADED, reason=self.trouble.text, connected=self.connected)
         return MachineState(state=State.RUNNING)
+
+    def remedy(self, name: str) -> str | None:
+        """Return what the user can do about the reason of this machine's state, or None if nothing is wrong."""
+        match self.state.state:
+            case State.PAUSED if self.pause:
+                return self.pause.remedy(name)
+            case State.DEGRADED if self.trouble:
+                return self.trouble.remedy(name)
+            case _:
+                return None
 
 
 ADOPTED = Life(phase=Phase.SSH, was_up=True, reason="the supervisor had ended")

@@ -10,6 +10,7 @@ import pytest
 
 from machine import __version__, control
 from machine.errors import GuestError, MachineError, Page
+from machine.model.state import MachineState, State
 from machine.report import SilentReporter
 
 RESTART = f"of this program; a restart changes to {__version__}"
@@ -71,6 +72,14 @@ def test_error_of_another_version_has_no_page_that_is_unknown(more: dict[str, An
 )
 def test_running_machine_says_under_which_other_version_it_runs(answer: dict[str, Any], reason: str | None) -> None:
     assert control.decode_state(answer).reason == reason
+
+
+def test_remedy_of_a_state_arrives_unless_the_supervisor_is_of_an_older_version() -> None:
+    state = MachineState(state=State.DEGRADED, reason="trouble", remedy="machine restart box")
+    answer = control.encode_state(state)
+    assert control.decode_state(answer).remedy == "machine restart box"
+    del answer["remedy"]
+    assert control.decode_state(answer).remedy is None
 
 
 def test_every_message_is_one_line() -> None:

@@ -45,7 +45,12 @@ BOX = MachineFacts(
 PROBLEMS: dict[str, dict[str, object]] = {
     "supervisor has ended": {"state": ORPHANED},
     "supervisor is silent": {"state": UNRESPONSIVE},
-    "degraded otherwise": {"state": MachineState(state=State.DEGRADED, reason="no API")},
+    "degraded otherwise": {"state": MachineState(state=State.DEGRADED, reason="no API", remedy="machine ssh box")},
+    "degraded under an older version": {"state": MachineState(state=State.DEGRADED, reason="no API")},
+    "paused by somebody": {"state": MachineState(state=State.PAUSED)},
+    "paused by a full disk": {
+        "state": MachineState(state=State.PAUSED, reason="the host's disk is full", remedy="free space on this host")
+    },
     "base image is missing": {"base": Path("/c/image.qcow2")},
     "base image has changed": {"has_changed_base": True},
     "disk is missing": {"has_disk": False},

@@ -24,6 +24,7 @@ from machine.ports.forwarding import Forwarding
 from machine.store import records
 from machine.store.paths import MachinePaths
 from machine.supervisor.commands import Commands
+from machine.supervisor.diagnosis import NO_ANSWER
 from machine.supervisor.events import PauseCause, StopRequested
 from machine.supervisor.life import Life
 from machine.supervisor.phases import Phase
@@ -196,6 +197,12 @@ def test_forward_is_not_asked_of_a_qemu_that_does_not_answer(tmp_path: Path) -> 
 
 def test_state_is_that_of_the_life(tmp_path: Path) -> None:
     assert make_box(tmp_path).commands.state.state is State.RUNNING
+
+
+def test_state_has_the_remedy_of_this_machine(tmp_path: Path) -> None:
+    box = make_box(tmp_path, life=replace(UP, diagnosis=NO_ANSWER))
+    name = records.load_file(box.paths.record).name
+    assert box.commands.state.remedy == NO_ANSWER.remedy(name)
 
 
 @pytest.mark.parametrize("at_once", [False, True])

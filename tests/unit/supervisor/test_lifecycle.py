@@ -674,6 +674,24 @@ def test_start_tells_everything_that_the_machine_lacks() -> None:
 )
 def test_state_that_others_see(life: Life, state: MachineState) -> None:
     assert life.state == state
+    assert bool(life.remedy("box")) is (state.state in (State.DEGRADED, State.PAUSED))
+
+
+@pytest.mark.parametrize(
+    ("life", "remedy"),
+    [
+        (replace(UP, diagnosis=FULL, folder_problem="no"), FULL.remedy("box")),
+        (
+            replace(UP, folder_problem="no"),
+            "if a folder is missing on this host, make or mount it again; then: machine restart box",
+        ),
+        (replace(UP, monitor_lost=True), "machine restart box"),
+        (replace(UP, silent=True, diagnosis=FULL), "wait until it goes on, or end it with: machine kill box"),
+        (replace(UP, pause=PauseCause.DISK_FULL), "free space on this host; the guest then goes on by itself"),
+    ],
+)
+def test_remedy_is_the_one_of_the_worst_problem(life: Life, remedy: str) -> None:
+    assert life.remedy("box") == remedy
 
 
 @pytest.mark.parametrize(

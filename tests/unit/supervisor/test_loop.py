@@ -58,7 +58,7 @@ def test_machine_starts_runs_and_stops(ssh: FakeSsh, short_path: Path, caplog: p
     async def story(machine: FakeMachine) -> None:
         await until(lambda: machine.steps)
         assert (await machine.ask(Command.STATUS)) == [
-            {"ok": {"state": "starting", "reason": "", "connected": False, "version": __version__}}
+            {"ok": {"state": "starting", "reason": "", "remedy": "", "connected": False, "version": __version__}}
         ]
         await machine.boot()
         await until(lambda: {"ok": {}} in machine.progress)
@@ -72,7 +72,7 @@ def test_machine_starts_runs_and_stops(ssh: FakeSsh, short_path: Path, caplog: p
         assert machine.record.guest.last_up is not None
         assert machine.supervisor.record.current == machine.record
         assert (await machine.ask(Command.STATUS)) == [
-            {"ok": {"state": "running", "reason": "", "connected": True, "version": __version__}}
+            {"ok": {"state": "running", "reason": "", "remedy": "", "connected": True, "version": __version__}}
         ]
         assert await machine.ask(Command.STOP) == [
             {"step": "Waiting for VM to exit..."},
