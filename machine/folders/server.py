@@ -13,6 +13,7 @@ from machine.folders.changes import ChangeRelay
 from machine.folders.daemons import VirtiofsDaemons
 from machine.folders.guest import SEALED, GuestReport, not_mounted, sshfs_command
 from machine.folders.guest_runs import mount_in_guest, release_in_guest
+from machine.folders.missing_sources import MissingSources
 from machine.folders.probe import find_sftp_server
 from machine.folders.retries import Retries
 from machine.folders.settings import FolderSettings
@@ -61,6 +62,7 @@ class FolderServer:
         self._changing = asyncio.Lock()
         self._sessions: dict[str, SshfsSession] = {}
         self._watch = SourceWatch()
+        self._missing = MissingSources(self._folders, self._watch)
         self._retries = Retries()
         self._supported: frozenset[Transport] = frozenset()
         """The transports that the guest supports; empty before it has been asked."""
@@ -147,8 +149,7 @@ class FolderServer:
 
     async def _mount_usable(self) -> Obstacle | None:
         usable = [(each.folder, each.transport) for each in self._folders if each.transport]
-        report = await self._run_script(usable)
-        if isinstance(report, Obstacle):
+        if isinstance(report := await self._run_script(usable), Obstacle):
             for folder, _ in usable:
                 if folder.target not in self._sessions and folder not in self._mounted:
                     self._folders.set_problem(folder, ProblemOf.MOUNT, not_mounted(folder, report))
@@ -226,8 +227,7 @@ class FolderServer:
     async def _connect(self, folder: Folder, where: str) -> str | None:
         """Start an sshfs session that mounts a folder in the guest at `where`. Return why it is not mounted, if so."""
         await self._disconnect(folder)
-        server = find_sftp_server()
-        if server is None:
+        if (server := find_sftp_server()) is None:
             return "sftp-server is not installed on this host"
         source = await asyncio.to_thread(resolve_in_time, folder, [each.folder for each in self._folders])
         if isinstance(source, Obstacle):
@@ -348,11 +348,11 @@ class FolderServer:
                     self._retries.plan(folder)
 
     async def check_sources(self) -> None:
-        """Check whether this host still has the source directories of all folders that the guest has mounted."""
+        """Check whether this host still has the sources of all mounted folders, and now has those that were missing."""
         for each in self._folders:
-            others = (ProblemOf.DAEMON, ProblemOf.MOUNT)
-            if each.transport and not any(self._folders.has_problem(each.folder, about) for about in others):
+            if each.transport and not self._folders.has_problem(each.folder, ProblemOf.DAEMON, ProblemOf.MOUNT):
                 await self._check_source(each)
+        await self._missing.check()
 
     async def _check_source(self, mounted: MountedFolder) -> None:
         folder = mounted.folder

@@ -86,8 +86,9 @@ class FolderTable:
         self.replace(replace(self.get(folder), problem=self._worst([folder])))
         self.report()
 
-    def has_problem(self, folder: Folder, about: ProblemOf) -> bool:
-        return (folder, about) in self._problems
+    def has_problem(self, folder: Folder, *abouts: ProblemOf) -> bool:
+        """Return whether a folder has a problem that is about one of these things."""
+        return any((folder, about) in self._problems for about in abouts)
 
     def report(self) -> None:
         self._on_problem(self._worst([each.folder for each in self._folders]))

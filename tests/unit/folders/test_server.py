@@ -475,6 +475,42 @@ def test_source_that_is_removed_while_the_machine_runs_is_a_problem_of_its_folde
     assert guest.problems[-1] is None
 
 
+def test_source_that_was_missing_at_the_start_is_found_when_it_is_made(guest: Guest) -> None:
+    place = guest.directory / "place"
+    missing = f"the folder {place} does not exist on this host"
+    here = f"the folder {place} is on this host now; restart the machine to share it"
+    folder = MountedFolder(folder=Folder(source=str(place), target="/x"), transport=None, problem=missing)
+
+    async def run() -> None:
+        async with guest.serve(folder) as server:
+            await server.check_sources()
+            assert guest.problems == []  # nothing new
+            place.touch()
+            await server.check_sources()
+            assert guest.problems == [f"{place} is not a directory"]
+            place.unlink()
+            place.mkdir()
+            for _ in range(2):
+                await server.check_sources()
+            assert guest.problems[1:] == [here]
+            assert [each.problem for each in load_folders(guest.settings().state_file)] == [here]
+            place.rmdir()
+            await server.check_sources()
+
+    finish(run())
+    assert guest.problems[2:] == [missing]
+
+
+def test_folder_that_no_transport_could_share_keeps_its_problem(guest: Guest) -> None:
+    async def run() -> None:
+        async with guest.serve(MountedFolder(folder=A, transport=None, problem="no transport works")) as server:
+            await server.check_sources()
+            assert [each.problem for each in server.folders] == ["no transport works"]
+
+    finish(run())
+    assert guest.problems == []
+
+
 def test_source_that_is_replaced_while_the_machine_runs_is_served_over_ssh_again(guest: Guest) -> None:
     place = guest.directory / "place"
     place.mkdir()
