@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from machine.errors import NotFoundError
 from machine.ops.shared.api_sockets import socket_url
+from machine.ops.shared.client_variables import choices
 from machine.ops.shared.context import Context
 from machine.ops.shared.podman_default import default_connections
 from machine.ops.shared.target import find_target
@@ -45,20 +46,10 @@ def active(context: Context) -> str:
         NotFoundError: a variable is set to something that is not a machine, or no machine is the default.
     """
     configs = [record.config for record in records.load_readable(context.roots)]
-    for variable in ("DOCKER_HOST", "CONTAINER_HOST"):
-        if found := context.environment.get(variable):
-            urls = {
-                socket_url(config.name, context, rootful=kind): config for config in configs for kind in (False, True)
-            }
-            if found not in urls:
-                raise NotFoundError(f"{variable} points to {found}, which is not the socket of a machine")
-            return urls[found].name
-    named = context.environment.get("CONTAINER_CONNECTION")
-    if named:
-        for config in configs:
-            if named in config.connections:
-                return config.name
-        raise NotFoundError(f"CONTAINER_CONNECTION names {named}, which is not the connection of a machine")
+    if chosen := next(choices(context, configs), None):
+        if chosen.machine is None:
+            raise NotFoundError(chosen.problem)
+        return chosen.machine
     defaults = default_connections(context)
     for config in configs:
         if defaults.lead_to(config, context.roots.machine(config.name)):

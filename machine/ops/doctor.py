@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 
 from machine.model.doctor_check import Check
 from machine.model.settings import built_in, settings_of
-from machine.ops.doctor_clients import client_checks
+from machine.ops.doctor_clients import client_checks, variables_checks
 from machine.ops.doctor_directories import directory_checks
 from machine.ops.doctor_downloads import clock_check, known_moments, proxies_check, used_certificates_check
 from machine.ops.doctor_machines import (
@@ -24,6 +24,7 @@ from machine.ops.doctor_machines import (
 )
 from machine.ops.doctor_names import used_names_check
 from machine.ops.doctor_programs import installed_ssh_check, qemu_checks, qemu_img_check, signature_checks
+from machine.ops.shared.client_variables import choices
 from machine.ops.shared.context import Context
 from machine.store import drafts
 
@@ -40,6 +41,7 @@ def doctor(context: Context) -> list[Check]:
         installed_ssh_check(host),
         *signature_checks(context),
         *client_checks(context, {name: context.roots.machine(name) for name in listing.names}),
+        *([] if unreadable else variables_checks(choices(context, [each.record.config for each in listing.machines]))),
         *directory_checks(context),
         *(new_machine_resources_checks(chosen, host) if chosen else []),
         *(unreadable or existing_machines_checks(listing, context)),

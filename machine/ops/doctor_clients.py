@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from machine.model.doctor_check import Check, failure_from, ok, warning
 from machine.model.host import Host, Installer
 from machine.ops.doctor_directories import check_directory, make_writable, unwritable
 from machine.ops.shared.client_registration import sockets_of
+from machine.ops.shared.client_variables import Choice
 from machine.ops.shared.context import Context
 from machine.ops.shared.podman_default import default_connection_of
 from machine.podman import docker_context, legacy_connections
@@ -88,6 +89,16 @@ def default_connection_check(
         f"{default.name} leads to {default.uri}, which is gone and belongs to no machine",
         f"podman system connection default {other}, or: {remove}" if other else remove,
     )
+
+
+def variables_checks(chosen: Iterable[Choice]) -> list[Check]:
+    """Judge the variables that make clients use another service than their default one."""
+    return [
+        ok(choice.variable, f'it leads to the machine "{choice.machine}"')
+        if choice.machine
+        else warning(choice.variable, choice.problem, f"unset {choice.variable}")
+        for choice in chosen
+    ]
 
 
 def _client_files(name: str, directory: Path, finding: str) -> Check:

@@ -229,6 +229,19 @@ def test_default_connection_of_an_old_podman_that_leads_nowhere(podman_world: Wo
     assert told(examine(podman_world), "default connection") == ("ok", "none", "")
 
 
+def test_variables_that_lead_clients_away_from_the_machines(world: World) -> None:
+    save_machine(make_roots(world.home), make_record("box"))
+    socket = world.must("url", "box").stdout.strip()
+    checks = examine(world, CONTAINER_HOST="unix:///tmp/none.sock", DOCKER_HOST=socket, CONTAINER_CONNECTION="box-root")
+    finding = "CONTAINER_HOST points to unix:///tmp/none.sock, which is not the socket of a machine"
+    assert told(checks, "CONTAINER_HOST") == ("warning", finding, "unset CONTAINER_HOST")
+    assert told(checks, "DOCKER_HOST") == ("ok", 'it leads to the machine "box"', "")
+    assert told(checks, "CONTAINER_CONNECTION") == ("ok", 'it leads to the machine "box"', "")
+    finding = "CONTAINER_CONNECTION names far, which is not the connection of a machine"
+    assert told(examine(world, CONTAINER_CONNECTION="far"), "CONTAINER_CONNECTION")[:2] == ("warning", finding)
+    assert "CONTAINER_HOST" not in examine(world)
+
+
 def test_key_that_is_none(world: World) -> None:
     world.trust(b"no key")
     assert told(examine(world), "keys")[:2] == ("warning", "there is no OpenPGP public key in test.gpg")

@@ -9,6 +9,7 @@ import pytest
 
 from machine.model.units import GIB
 from machine.ops import doctor_clients as checks
+from machine.ops.shared.client_variables import Choice
 from machine.podman import legacy_connections
 from machine.podman.connections import Connection, connection_uri
 from machine.store.filesystem import DirectoryFacts
@@ -50,6 +51,15 @@ def test_default_connection(default: Connection | None, is_missing: bool, golden
 def test_default_connection_that_is_gone_where_there_are_no_machines(golden: Golden) -> None:
     default = Connection(name="old", uri=GONE)
     golden.matches(text_of(checks.default_connection_check(default, {}, is_missing=True)))
+
+
+def test_variables_that_choose_a_service(golden: Golden) -> None:
+    chosen = [
+        Choice(variable="DOCKER_HOST", value=connection_uri(BOX.podman_socket), machine="box"),
+        Choice(variable="CONTAINER_HOST", value="unix:///tmp/none.sock", machine=None),
+        Choice(variable="CONTAINER_CONNECTION", value="far", machine=None),
+    ]
+    golden.matches(text_of(*checks.variables_checks(chosen)))
 
 
 DATA = Path("/home/me/data")
