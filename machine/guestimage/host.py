@@ -82,20 +82,20 @@ def find_problem(facts: HostFacts, plan: ImagePlan) -> MachineError | None:
         packages = sorted(set(facts.missing))
         return MachineError(
             f"packages needed to build the image are missing on this host: {', '.join(packages)}",
-            hint=f"install them: apt install {' '.join(packages)}",
+            hint=f"install them: sudo apt install {' '.join(packages)}",
             page=Page.BUILD,
         )
     if facts.arch != plan.arch.value and not facts.runs_foreign:
         return MachineError(
             f"this {facts.arch} host cannot run the {plan.arch.value} programs of the image",
-            hint="install an emulator: apt install qemu-user-static binfmt-support arch-test; "
-            f"without systemd also run: update-binfmts --enable qemu-{plan.arch.value}",
+            hint="install an emulator: sudo apt install qemu-user-static binfmt-support arch-test; "
+            f"without systemd also run: sudo update-binfmts --enable qemu-{plan.arch.value}",
             page=Page.BUILD,
         )
     if facts.namespace_error is not None:
         return MachineError(
             f"an ordinary user cannot create a user namespace on this host: {facts.namespace_error}",
-            hint="build as root, or run: usermod --add-subuids 100000-165535 --add-subgids 100000-165535 USER",
+            hint="build as root, or run: sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 USER",
             page=Page.BUILD,
         )
     for folder, (free, needed) in facts.space.items():

@@ -88,7 +88,11 @@ class Installer(StrEnum):
 
     def command(self, package: str) -> str:
         """Return the command that installs a package."""
-        return f"pacman -S {package}" if self is Installer.PACMAN else f"{self} install {package}"
+        return f"{self._program} {'-S' if self is Installer.PACMAN else 'install'} {package}"
+
+    @property
+    def _program(self) -> str:
+        return self if self is Installer.BREW else f"sudo {self}"  # Homebrew refuses root
 
     def upgrade_hint(self, package: str) -> str:
         """Return a hint that says how to get a newer version of a package that is installed."""
@@ -96,11 +100,11 @@ class Installer(StrEnum):
             case Installer.APT:  # a release of Debian or Ubuntu keeps the version that it came with
                 return "install a newer version from the backports of this host's release, or upgrade this host"
             case Installer.PACMAN:
-                return "upgrade it with: pacman -Syu"
+                return f"upgrade it with: {self._program} -Syu"
             case Installer.ZYPPER:
-                return f"upgrade it with: zypper update {package}"
+                return f"upgrade it with: {self._program} update {package}"
             case Installer.DNF | Installer.BREW:
-                return f"upgrade it with: {self} upgrade {package}"
+                return f"upgrade it with: {self._program} upgrade {package}"
 
 
 _FAMILIES = {

@@ -115,7 +115,7 @@ def _forbidden(endpoint: Endpoint, host_os: HostOS) -> str:
         case HostOS.LINUX:
             return (
                 f"only root may listen below port {first} on this host; choose {first} or higher, or allow it with: "
-                f"sysctl {_SYSCTL}={endpoint.port}"
+                f"sudo sysctl {_SYSCTL}={endpoint.port}"
             )
         case HostOS.MACOS:
             kind = "/udp" if endpoint.protocol is Protocol.UDP else ""

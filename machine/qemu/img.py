@@ -183,7 +183,7 @@ class QemuImg:
         if path is None:
             raise MachineError(
                 f"{self.program} is not installed on this host",
-                hint="install qemu-img (Debian: apt install qemu-utils)",
+                hint="install qemu-img (Debian: sudo apt install qemu-utils)",
                 page=Page.DOCTOR,
             )
         return runner.run([path, *words], timeout_s=timeout_s * self._patience).stdout

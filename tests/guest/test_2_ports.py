@@ -132,7 +132,7 @@ def test_privileged_port_is_refused_with_the_way_out(ordinary_world: World) -> N
     expose = f"curl --silent -d '{body}' http://gateway.containers.internal/services/forwarder/expose"
     assert ordinary_world.must("ssh", "box2", expose).stdout == (
         f"cannot publish 127.0.0.1:{low}/tcp: only root may listen below port {low + 1} on this host; choose "
-        f"{low + 1} or higher, or allow it with: sysctl net.ipv4.ip_unprivileged_port_start={low}"
+        f"{low + 1} or higher, or allow it with: sudo sysctl net.ipv4.ip_unprivileged_port_start={low}"
     )
 
 

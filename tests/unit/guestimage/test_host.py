@@ -39,7 +39,7 @@ def test_hosts_that_no_guest_is_for_are_refused() -> None:
 def test_all_missing_packages_are_named_at_once_and_once() -> None:
     assert line_of(replace(GOOD, missing=("mtools", "mmdebstrap", "mtools"))) == (
         "packages needed to build the image are missing on this host: mmdebstrap, mtools; "
-        "install them: apt install mmdebstrap mtools"
+        "install them: sudo apt install mmdebstrap mtools"
     )
 
 
@@ -47,8 +47,8 @@ def test_foreign_architecture_wants_emulation() -> None:
     assert line_of(replace(GOOD, runs_foreign=False)) is None
     assert line_of(replace(GOOD, runs_foreign=False), Arch.AARCH64) == (
         "this x86_64 host cannot run the aarch64 programs of the image; "
-        "install an emulator: apt install qemu-user-static binfmt-support arch-test; "
-        "without systemd also run: update-binfmts --enable qemu-aarch64"
+        "install an emulator: sudo apt install qemu-user-static binfmt-support arch-test; "
+        "without systemd also run: sudo update-binfmts --enable qemu-aarch64"
     )
     assert line_of(replace(GOOD, runs_foreign=True), Arch.AARCH64) is None
 
@@ -58,7 +58,7 @@ def test_missing_user_namespaces_are_one_line() -> None:
     assert line is not None
     assert line.startswith(
         "an ordinary user cannot create a user namespace on this host: unshare failed: Operation not permitted; "
-        "build as root, or run: usermod "
+        "build as root, or run: sudo usermod "
     )
 
 

@@ -29,8 +29,8 @@ def test_installer_of_a_linux(text: str, installer: Installer | None) -> None:
 
 def test_hint_names_the_package_of_this_hosts_installer() -> None:
     packages = {Installer.APT: "thing-debian", Installer.PACMAN: "thing"}
-    assert make_host().install_hint(packages, "a thing") == "install it with: apt install thing-debian"
-    assert make_host(installer=Installer.PACMAN).install_hint(packages, "a thing") == "install it with: pacman -S thing"
+    assert make_host().install_hint(packages, "a thing") == "install it with: sudo apt install thing-debian"
+    assert make_host(installer=Installer.PACMAN).install_hint(packages, "a thing") == "install it with: sudo pacman -S thing"
     assert make_host(installer=Installer.DNF).install_hint(packages, "a thing") == "install a thing"
     assert make_host(installer=None).install_hint(packages, "a thing") == "install a thing"
 
@@ -40,9 +40,9 @@ def test_hint_names_the_package_of_this_hosts_installer() -> None:
     [
         # What apt would install is the version that is there.
         (Installer.APT, "install a newer version from the backports of this host's release, or upgrade this host"),
-        (Installer.DNF, "upgrade it with: dnf upgrade thing"),
-        (Installer.ZYPPER, "upgrade it with: zypper update thing"),
-        (Installer.PACMAN, "upgrade it with: pacman -Syu"),
+        (Installer.DNF, "upgrade it with: sudo dnf upgrade thing"),
+        (Installer.ZYPPER, "upgrade it with: sudo zypper update thing"),
+        (Installer.PACMAN, "upgrade it with: sudo pacman -Syu"),
         (Installer.BREW, "upgrade it with: brew upgrade thing"),
         (None, "install a newer thing"),
     ],

@@ -151,7 +151,7 @@ def test_qemu_without_tcg_is_told_where_nothing_else_can_run_the_guest() -> None
         choose_accelerator(AUTO, Arch.AARCH64, LINUX, KVM, qemu)
     assert caught.value.line == (
         "/opt/qemu was built without tcg, and the guest is aarch64 and the host is x86_64; "
-        "install it with: apt install qemu-system-arm"
+        "install it with: sudo apt install qemu-system-arm"
     )
     with pytest.raises(MachineError) as caught:
         choose_accelerator(AcceleratorChoice.TCG, Arch.X86_64, make_host(installer=None), KVM, qemu)
@@ -188,7 +188,7 @@ def test_qemu_without_slirp_is_refused() -> None:
     with pytest.raises(MachineError) as caught:
         check_qemu(make_qemu("/q", networks=frozenset({"tap", "socket"})), Arch.X86_64, LINUX)
     assert caught.value.line == (
-        "/q was built without slirp, which every machine needs; install it with: apt install qemu-system-x86"
+        "/q was built without slirp, which every machine needs; install it with: sudo apt install qemu-system-x86"
     )
 
 

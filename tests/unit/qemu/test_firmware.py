@@ -182,11 +182,11 @@ def no_system_firmware(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arch", "host", "hint"),
     [
-        (Arch.AARCH64, make_host(), "install it with: apt install qemu-efi-aarch64"),
-        (Arch.RISCV64, make_host(), "install it with: apt install qemu-efi-riscv64"),
-        (Arch.AARCH64, make_host(installer=Installer.DNF), "install it with: dnf install edk2-aarch64"),
-        (Arch.AARCH64, make_host(installer=Installer.PACMAN), "install it with: pacman -S edk2-aarch64"),
-        (Arch.AARCH64, make_host(installer=Installer.ZYPPER), "install it with: zypper install qemu-uefi-aarch64"),
+        (Arch.AARCH64, make_host(), "install it with: sudo apt install qemu-efi-aarch64"),
+        (Arch.RISCV64, make_host(), "install it with: sudo apt install qemu-efi-riscv64"),
+        (Arch.AARCH64, make_host(installer=Installer.DNF), "install it with: sudo dnf install edk2-aarch64"),
+        (Arch.AARCH64, make_host(installer=Installer.PACMAN), "install it with: sudo pacman -S edk2-aarch64"),
+        (Arch.AARCH64, make_host(installer=Installer.ZYPPER), "install it with: sudo zypper install qemu-uefi-aarch64"),
         (Arch.AARCH64, make_host(HostOS.MACOS, "arm64"), "install it with: brew install qemu"),
         (Arch.AARCH64, make_host(installer=None), "install EDK II for QEMU's machine virt"),
     ],

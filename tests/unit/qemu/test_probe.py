@@ -72,11 +72,11 @@ def test_kvm_device_that_is_a_plain_file_makes_no_virtual_machine(tmp_path: Path
 @pytest.mark.parametrize(
     ("arch", "host", "hint"),
     [
-        (Arch.X86_64, make_host(), "install it with: apt install qemu-system-x86"),
-        (Arch.AARCH64, make_host(), "install it with: apt install qemu-system-arm"),
-        (Arch.AARCH64, make_host(installer=Installer.DNF), "install it with: dnf install qemu-system-aarch64"),
-        (Arch.RISCV64, make_host(installer=Installer.PACMAN), "install it with: pacman -S qemu-system-riscv"),
-        (Arch.S390X, make_host(installer=Installer.ZYPPER), "install it with: zypper install qemu-s390x"),
+        (Arch.X86_64, make_host(), "install it with: sudo apt install qemu-system-x86"),
+        (Arch.AARCH64, make_host(), "install it with: sudo apt install qemu-system-arm"),
+        (Arch.AARCH64, make_host(installer=Installer.DNF), "install it with: sudo dnf install qemu-system-aarch64"),
+        (Arch.RISCV64, make_host(installer=Installer.PACMAN), "install it with: sudo pacman -S qemu-system-riscv"),
+        (Arch.S390X, make_host(installer=Installer.ZYPPER), "install it with: sudo zypper install qemu-s390x"),
         (Arch.AARCH64, make_host(HostOS.MACOS, "arm64"), "install it with: brew install qemu"),
         (Arch.X86_64, make_host(installer=None), "install QEMU's system emulators"),
     ],
