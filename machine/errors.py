@@ -51,7 +51,7 @@ class Page(StrEnum):
     NO_QEMU = "no-qemu"
     OLD_QEMU = "old-qemu"
     PAUSED = "paused"
-    PORTS = "ports-and-folders"
+    PORTS = "port-unusable"
     PORT_TAKEN = "port-taken"
     PROXY = "proxy"
     RESUME = "resume"

@@ -34,7 +34,7 @@ def command(name: str, kind: str | None, previous: bool, tail: int | None, follo
     Examples:
       machine logs --tail 20
       machine logs --follow box
-      machine logs --supervisor box | grep ERROR
+      machine logs --supervisor box | grep ' ERROR '
     """
     from machine.cli.terminal import NoticeReporter
     from machine.ops.logs import Log, read_log

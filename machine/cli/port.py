@@ -54,8 +54,9 @@ def rm(name: str, forward: str) -> None:
     """Remove a forward that was made with `machine port add`.
 
     \b
-    Example:
+    Examples:
       machine port rm box 8080
+      machine port rm box '*:5353/udp'
     """
     from machine.cli.terminal import reporter
     from machine.ops.port import remove_port

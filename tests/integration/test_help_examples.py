@@ -138,7 +138,8 @@ def test_examples_that_need_no_guest_work(verb: str, world: World, tmp_path: Pat
     for name in names:
         make_machine(world, name)
     if verb == "port rm":
-        world.must("port", "add", "box", "8080:80")
+        for forward in ("8080:80", "*:5353:53/udp"):
+            world.must("port", "add", "box", forward)
     if verb == "mount rm":
         world.must("mount", "add", "box", f"{world.root}/src:/src")
     kept = tmp_path / "kept"
