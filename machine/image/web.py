@@ -173,6 +173,8 @@ class Web:
             self._session.auth = _login_of_url
             if self._settings.verify_tls and (authorities := self._settings.authorities):
                 self._session.mount(f"https://{authorities.server}/", _adapter(authorities.files))
+            # A clock that is off is told with the error that it leads to.
+            urllib3.disable_warnings(urllib3.exceptions.SystemTimeWarning)
             if not self._settings.verify_tls:
                 urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
         return self._session
@@ -274,10 +276,12 @@ def fetch_bytes(url: str, web: Web, *, limit: int) -> bytes:
     path = local_path(url)
     if path is not None:
         try:
-            if not path.is_file():
+            if not path.is_file() and path.exists():
                 raise MachineError(f"cannot read {path}: it is not a file")
             with path.open("rb") as stream:
                 return stream.read(limit)
+        except FileNotFoundError as error:
+            raise FetchError(f"{path} does not exist", transient=False, status=404) from error
         except OSError as error:
             raise MachineError(f"cannot read {path}: {reason_of(error)}") from error
 

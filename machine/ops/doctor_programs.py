@@ -23,6 +23,7 @@ from machine.model.transport import Transport, TransportChoice
 from machine.ops.shared.context import Context
 from machine.ops.shared.creation import guest_uid
 from machine.qemu.accelerator import (
+    CONFIGURE_ACCELERATOR,
     HardwareSupport,
     QemuFacts,
     check_network,
@@ -191,7 +192,7 @@ def accelerator_check(
 ) -> Check:
     """Judge the accelerator for machines of the host's own architecture. Slow emulation is a warning."""
     try:
-        chosen = choose_accelerator(choice, arch, host, support, facts)
+        chosen = choose_accelerator(choice, arch, host, support, facts, otherwise=CONFIGURE_ACCELERATOR)
     except MachineError as error:
         return failure_from("accelerator", error)
     if chosen.accelerator is Accelerator.TCG:

@@ -22,7 +22,7 @@ from machine.ops.list import Listing, list_machines
 from machine.ops.shared.context import Context
 from machine.ops.shared.defaults import effective
 from machine.ops.shared.machine_events import events_directory
-from machine.qemu.accelerator import check_qemu, choose_accelerator
+from machine.qemu.accelerator import CONFIGURE_ACCELERATOR, check_qemu, choose_accelerator
 from machine.qemu.probe import find_qemu, probe_hardware, probe_qemu
 
 
@@ -126,7 +126,8 @@ def _accelerator(choice: AcceleratorChoice, host: Host) -> dict[str, str]:
     """Return the accelerator of new machines of the host's architecture, and the notice that a start would print."""
     try:
         qemu = probe_qemu(find_qemu(_own_arch(host), host))
-        chosen = choose_accelerator(choice, _own_arch(host), host, probe_hardware(host, qemu), qemu)
+        support = probe_hardware(host, qemu)
+        chosen = choose_accelerator(choice, _own_arch(host), host, support, qemu, otherwise=CONFIGURE_ACCELERATOR)
     except MachineError as error:
         return {"Name": "", "Notice": error.line}
     return {"Name": chosen.accelerator, "Notice": chosen.notice or ""}

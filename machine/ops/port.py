@@ -95,7 +95,9 @@ def remove_port(name: str, text: str, context: Context, report: Reporter) -> Non
         raise BadInputError(str(error), hint=f"see: machine port ls {name}") from error
     forward = next((own for own in config.forwards if own.endpoint == endpoint and guest in (None, own.guest)), None)
     if forward is None:
-        raise NotFoundError(f'"{text}" is not a forward that was added to {name}', hint=f"see: machine port ls {name}")
+        raise NotFoundError(
+            f'"{text}" is not a forward that was added to {name}', hint=_how_to_name_one(config, endpoint)
+        )
     wake(name, context, report)
     change_machine(
         name,
@@ -105,6 +107,15 @@ def remove_port(name: str, text: str, context: Context, report: Reporter) -> Non
         lambda record: replace(record, config=record.config.without_forward(endpoint)),
         timeout_s=_ANSWER_S,
     )
+
+
+def _how_to_name_one(config: MachineConfig, endpoint: Endpoint | SocketPath) -> str:
+    """Return a hint for a forward that is not there: those of the same port, or where all are."""
+    port = endpoint.port if isinstance(endpoint, Endpoint) else None
+    same = [
+        forward_text(own) for own in config.forwards if isinstance(own.endpoint, Endpoint) and own.endpoint.port == port
+    ]
+    return f"did you mean {' or '.join(same)}?" if same else f"see: machine port ls {config.name}"
 
 
 def list_ports(name: str, context: Context) -> list[ListedPort]:

@@ -56,9 +56,11 @@ def _how_to_name_one(words: Sequence[str], machines: Sequence[str]) -> str:
     near = similar_words(words[0], machines) if words else []
     if near:
         return f"did you mean {' or '.join(near)}?"
-    command = " ".join(["machine ssh NAME", *map(shlex.quote, words)])
     purpose = "run a command" if words else "open a shell"
-    return f"to {purpose}, name one of the machines {', '.join(machines)}: {command}"
+    choice, name = (
+        ("the machine", machines[0]) if len(machines) == 1 else (f"one of the machines {', '.join(machines)}", "NAME")
+    )
+    return f"to {purpose}, name {choice}: {' '.join(['machine ssh', name, *map(shlex.quote, words)])}"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -76,6 +76,10 @@ class Acceleration:
         return f"{self.notice}, so its first boot takes a minute or more{remedy}"
 
 
+CONFIGURE_ACCELERATOR = "choose another with: machine config set accel auto"
+"""What to type if the accelerator of all new machines is meant."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class MacFacts:
     """The facts about a Mac and a QEMU binary that decide whether the Mac's hardware accelerates guests.
@@ -173,12 +177,18 @@ def _is_entitled(entitlements: str) -> bool:
 
 
 def choose_accelerator(
-    choice: AcceleratorChoice, arch: Arch, host: Host, support: HardwareSupport, qemu: QemuFacts
+    choice: AcceleratorChoice,
+    arch: Arch,
+    host: Host,
+    support: HardwareSupport,
+    qemu: QemuFacts,
+    *,
+    otherwise: str = "use --accel auto or tcg",
 ) -> Acceleration:
     """Choose a guest's accelerator.
 
     The user's choice is an accelerator or `auto`. For `auto`, choose the hardware's accelerator if that works. If not,
-    choose TCG, and add a notice for the user.
+    choose TCG, and add a notice for the user. `otherwise` tells the user how to choose another.
 
     Raises:
         MachineError: the accelerator that the user wants cannot be used, or no accelerator can be used.
@@ -193,7 +203,7 @@ def choose_accelerator(
         other = f", or: {obstacle.remedy}" if obstacle.remedy else ""
         raise MachineError(
             f"cannot use {choice} for this machine: {obstacle.reason}",
-            hint=f"use --accel auto or tcg{other}",
+            hint=f"{otherwise}{other}",
             page=Page.KVM if choice is AcceleratorChoice.KVM else None,
         )
     if Accelerator.TCG not in qemu.accelerators:

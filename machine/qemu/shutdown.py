@@ -159,7 +159,7 @@ async def _check_disk(client: Monitor) -> None:
     if await monitor.query_status(client) == monitor.STATUS_DISK_FULL:
         raise DiskError(
             "the guest cannot power down, because the host's disk is full",
-            hint="free some space and try again, or turn the guest off at once with: machine kill",
+            hint="free some space and try again, or turn the guest off at once with: machine kill NAME",
             page=Page.HOST_DISK_FULL,
         )
 

@@ -25,7 +25,7 @@ from machine.image.layout import base_image
 from machine.model.config import MachineConfig
 from machine.model.folders import Share
 from machine.model.hardware import Hardware
-from machine.model.host import AcceleratorChoice, Host
+from machine.model.host import ACCEL_VARIABLE, AcceleratorChoice, Host
 from machine.model.record import MachineRecord
 from machine.model.transport import Transport
 from machine.model.units import bytes_size
@@ -195,7 +195,14 @@ def _accelerate(config: MachineConfig, host: Host, qemu: QemuFacts, environment:
         MachineError: the accelerator that the user has chosen cannot be used on this host.
     """
     choice = AcceleratorChoice.from_environment(environment) or config.accelerator
-    return choose_accelerator(choice, config.arch, host, probe_hardware(host, qemu), qemu)
+    return choose_accelerator(
+        choice,
+        config.arch,
+        host,
+        probe_hardware(host, qemu),
+        qemu,
+        otherwise=f"start it emulated with: {ACCEL_VARIABLE}=tcg machine start {config.name}",
+    )
 
 
 def _within_limits(

@@ -330,6 +330,7 @@ def test_kvm_that_the_user_may_not_open(short_path: Path, images: Images) -> Non
     refused = run("start", "box")
     assert refused.status == 125
     assert refused.stderr.splitlines()[-2:] == [
-        f"Error: cannot use kvm for this machine: {reason}; use --accel auto or tcg, or: {remedy}",
+        f"Error: cannot use kvm for this machine: {reason}; "
+        f"start it emulated with: MACHINE_ACCEL=tcg machine start box, or: {remedy}",
         "  see the documentation: troubleshooting#kvm",
     ]

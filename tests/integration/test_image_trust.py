@@ -210,4 +210,9 @@ def test_local_image_needs_its_own_key_like_any_other(world: World, images: Imag
     keys = world.home / "data" / "keys"
     keys.mkdir()
     (keys / PUBLIC_KEY).write_bytes(images.key)
+    (streams / "disk.xz.sig").unlink()
+    unsigned = world.machine("image", "pull", "boot2podman").stderr.splitlines()
+    assert unsigned[-2].startswith("Error: the signature of the image is missing: /")
+    assert unsigned[-1] == "  see the documentation: troubleshooting#signature"
+    (streams / "disk.xz.sig").write_bytes(images.signature)
     assert world.machine("image", "pull", "--quiet", "boot2podman").stderr == ""

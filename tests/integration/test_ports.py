@@ -160,6 +160,8 @@ def test_users_own_forwards_are_kept(world: World, images: Images) -> None:
         process.communicate(timeout=30)
     gone = world.machine("port", "rm", "box", f"{port}:53/udp").stderr
     assert gone == f'Error: "{port}:53/udp" is not a forward that was added to box; see: machine port ls box\n'
+    near = world.machine("port", "rm", "box", f"{other}").stderr
+    assert near == f'Error: "{other}" is not a forward that was added to box; did you mean *:{other}:53/udp?\n'
     kept = json.loads(world.machine("port", "ls", "--format", "json", "box").stdout)
     assert [entry["host"] for entry in kept if entry["origin"] == "user"] == [f"*:{other}"]
 

@@ -30,7 +30,10 @@ def test_installer_of_a_linux(text: str, installer: Installer | None) -> None:
 def test_hint_names_the_package_of_this_hosts_installer() -> None:
     packages = {Installer.APT: "thing-debian", Installer.PACMAN: "thing"}
     assert make_host().install_hint(packages, "a thing") == "install it with: sudo apt install thing-debian"
-    assert make_host(installer=Installer.PACMAN).install_hint(packages, "a thing") == "install it with: sudo pacman -S thing"
+    assert (
+        make_host(installer=Installer.PACMAN).install_hint(packages, "a thing")
+        == "install it with: sudo pacman -S thing"
+    )
     assert make_host(installer=Installer.DNF).install_hint(packages, "a thing") == "install a thing"
     assert make_host(installer=None).install_hint(packages, "a thing") == "install a thing"
 

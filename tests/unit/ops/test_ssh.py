@@ -40,7 +40,7 @@ def test_first_word_is_the_name_if_there_is_such_a_machine(
         ([], ["box", "web"],
          f"{DEFAULT}: VM does not exist; to open a shell, name one of the machines box, web: machine ssh NAME"),
         (["--", "ls"], ["box"],
-         f"{DEFAULT}: VM does not exist; to run a command, name one of the machines box: machine ssh NAME -- ls"),
+         f"{DEFAULT}: VM does not exist; to run a command, name the machine: machine ssh box -- ls"),
         (["we", "ls"], ["box", "web"], "we: VM does not exist; did you mean web?"),
     ],
 )  # fmt: skip

@@ -210,7 +210,9 @@ def test_port_of_roots_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     endpoint = Endpoint(protocol=Protocol.TCP, address="", port=80)
     sentence = "cannot publish *:80/tcp: only root may listen below port 1024 on this host; choose 1024 or higher"
     monkeypatch.setattr(sys, "platform", "linux")
-    assert listen_problem(endpoint) == f"{sentence}, or allow it with: sudo sysctl net.ipv4.ip_unprivileged_port_start=80"
+    assert (
+        listen_problem(endpoint) == f"{sentence}, or allow it with: sudo sysctl net.ipv4.ip_unprivileged_port_start=80"
+    )
     monkeypatch.setattr(sys, "platform", "darwin")
     reason = "macOS lets only root listen on a single address below port 1024; choose 1024 or higher, or listen on"
     assert listen_problem(replace(endpoint, address="127.0.0.1")) == (
