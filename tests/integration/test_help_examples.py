@@ -22,7 +22,7 @@ from tests.support.world import World, machine_program
 # What an example reads or runs besides `machine`, as its reader has it.
 _PROGRAMS = ("podman", "docker", "curl", "ssh", "ignition-validate", "nano", "kubectl")
 _RECORDER = """#!/bin/sh
-{ printf '%s\\0' "$@"; printf '\\n'; } >>"$RECORD"
+printf '%s\\0' "$@" >"$RECORD/$$"
 """
 
 _NO_GUEST = (
@@ -95,16 +95,16 @@ def paste(line: str, directory: Path, path: str, **variables: str) -> subprocess
 
 @pytest.mark.parametrize(("verb", "line"), EXAMPLES, ids=[line for _, line in EXAMPLES])
 def test_example_is_a_shell_command_that_the_parser_accepts(verb: str, line: str, scratch: Path) -> None:
-    record = scratch / "record"
-    record.touch()
+    record = scratch / "record"  # a file for each of the commands, which may run at the same time
+    record.mkdir()
     path = f"{scratch / 'bin'}:{os.environ['PATH']}"
     done = paste(line, scratch, path, RECORD=os.fspath(record))
     assert "syntax error" not in done.stderr
     assert "command not found" not in done.stderr
-    called = record.read_text().splitlines()
+    called = [file.read_text() for file in record.iterdir()]
     assert called or "machine" not in line
     for words in called:
-        parse(words.removesuffix("\0").split("\0") if words else [])
+        parse([] if words == "\0" else words.removesuffix("\0").split("\0"))
 
 
 def parse(words: list[str]) -> None:
