@@ -329,8 +329,8 @@ def test_kvm_that_the_user_may_not_open(short_path: Path, images: Images) -> Non
     )
     refused = run("start", "box")
     assert refused.status == 125
+    emulated = "start it emulated with: MACHINE_ACCEL=tcg machine start box"
     assert refused.stderr.splitlines()[-2:] == [
-        f"Error: cannot use kvm for this machine: {reason}; "
-        f"start it emulated with: MACHINE_ACCEL=tcg machine start box, or: {remedy}",
+        f"Error: cannot use kvm for this machine: {reason}; {emulated}, or: {remedy}",
         "  see the documentation: troubleshooting#kvm",
     ]
