@@ -98,11 +98,7 @@ class Peer:
         """Stop the machine, and wait until QEMU has ended: `podman machine stop` does not."""
         pid = self.qemu()
         self.machine("stop", NAME)
-        began = time.monotonic()
-        while pid is not None and Path(f"/proc/{pid}").exists():
-            if time.monotonic() - began > _START_S:
-                raise TimeoutError("QEMU of podman machine never ended")
-            time.sleep(0.1)
+        _await_end(pid)
 
     def __enter__(self) -> Peer:
         return self
@@ -112,6 +108,7 @@ class Peer:
         if pid is not None:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+            _await_end(pid)  # `rm` would ask it to end, and fail
         self.machine("rm", "--force", NAME)
 
     def qemu(self) -> int | None:
@@ -183,6 +180,14 @@ def measure_theirs(root: Path, argv: Sequence[str], image: Path, found: dict[str
 
 def _note(found: dict[str, list[float]], what: str, action: Callable[[], object]) -> None:
     found.setdefault(what, []).append(seconds(action))
+
+
+def _await_end(pid: int | None) -> None:
+    began = time.monotonic()
+    while pid is not None and Path(f"/proc/{pid}").exists():
+        if time.monotonic() - began > _START_S:
+            raise TimeoutError("QEMU of podman machine never ended")
+        time.sleep(0.1)
 
 
 def _helpers() -> Path | None:
