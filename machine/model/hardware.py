@@ -71,3 +71,6 @@ class Suspension:
     """The mark of the disk file. None while we change the file, though not what the guest finds on the disk."""
 
     suspended: datetime
+
+    memory: str | None = None
+    """The mark of the saved memory. None until the memory is whole, or if an older program has saved it."""

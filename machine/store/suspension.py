@@ -15,6 +15,9 @@ from machine.model.host import Accelerator
 from machine.store.fields import Fields
 from machine.store.paths import MachinePaths, is_suspended
 
+_PARTS = 256
+_PART_BYTES = 4096
+
 
 def save_hardware(path: Path, hardware: Hardware) -> None:
     """Write the hardware of the QEMU that is about to start.
@@ -49,6 +52,7 @@ def load_suspension(paths: MachinePaths) -> Suspension | None:
             qemu=fields.text("qemu"),
             disk=None if disk is None else _disk_mark(disk),
             suspended=fields.moment("suspended"),
+            memory=fields.optional_text("memory") if "memory" in fields else None,
         )
     except (OSError, ValueError) as error:
         raise MachineError(f"{paths.suspension} is damaged, and without it the saved memory cannot be used") from error
@@ -71,7 +75,9 @@ def commit_suspension(paths: MachinePaths, suspension: Suspension) -> None:
     Raises:
         DiskError: a file cannot be written.
     """
-    _save(paths, suspension)
+    with disk_errors(paths.memory):
+        mark = suspension.memory or _memory_mark(paths.memory_in_work)
+    _save(paths, replace(suspension, memory=mark))
     with disk_errors(paths.memory):
         paths.memory_in_work.replace(paths.memory)
         fsync_directory(paths.directory)
@@ -119,6 +125,16 @@ def fits_disk(paths: MachinePaths, suspension: Suspension) -> bool:
     return suspension.disk in (None, present)
 
 
+def is_memory_whole(paths: MachinePaths, suspension: Suspension) -> bool:
+    """Return whether the saved memory is the one that was saved. An older program did not note that.
+
+    Raises:
+        DiskError: the memory cannot be read.
+    """
+    with disk_errors(paths.memory):
+        return suspension.memory in (None, _memory_mark(paths.memory))
+
+
 @contextlib.contextmanager
 def changing_disk_file(paths: MachinePaths) -> Iterator[None]:
     """Keep the saved memory of a suspended machine usable while the block changes the machine's disk file.
@@ -148,6 +164,22 @@ def mark_of(disk: Path) -> DiskMark:
     """
     facts = disk.stat()
     return DiskMark(size_bytes=facts.st_size, modified_ns=facts.st_mtime_ns)
+
+
+def _memory_mark(path: Path) -> str:
+    """Return the size of a saved memory and a hash of parts from all over it, as reading the whole would take seconds.
+
+    The parts at its ends would not do: they describe the hardware, which is the same for many machines.
+    """
+    import hashlib
+
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        size = path.stat().st_size
+        for part in range(_PARTS):
+            file.seek(size * part // _PARTS)
+            digest.update(file.read(_PART_BYTES))
+    return f"{size}:{digest.hexdigest()}"
 
 
 def _save(paths: MachinePaths, suspension: Suspension) -> None:

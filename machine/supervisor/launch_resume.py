@@ -10,7 +10,7 @@ from machine.model.hardware import Suspension
 from machine.model.host import Accelerator
 from machine.qemu.accelerator import Acceleration
 from machine.store.paths import MachinePaths
-from machine.store.suspension import fits_disk, load_suspension
+from machine.store.suspension import fits_disk, is_memory_whole, load_suspension
 
 
 def usable_suspension(name: str, paths: MachinePaths, acceleration: Acceleration) -> Suspension | None:
@@ -25,6 +25,7 @@ def usable_suspension(name: str, paths: MachinePaths, acceleration: Acceleration
             return None
         _check_accelerator(suspension, acceleration)
         _check_cpu(suspension, acceleration)
+        _check_memory(suspension, paths)
         _check_disk(suspension, paths)
     except MachineError as error:
         hint = f"{error.hint}; {give_up_hint(name)}" if error.hint else give_up_hint(name)
@@ -80,6 +81,16 @@ def _check_cpu(suspension: Suspension, acceleration: Acceleration) -> None:
             f"its memory was saved on another CPU ({then}) than this host has ({now})",
             hint="a host with that CPU can load it",
         )
+
+
+def _check_memory(suspension: Suspension, paths: MachinePaths) -> None:
+    """Check that the memory is this machine's, because QEMU would load that of another machine of the same size.
+
+    Raises:
+        MachineError: it is damaged, or another machine's.
+    """
+    if not is_memory_whole(paths, suspension):
+        raise MachineError("its saved memory is damaged, or another machine's", hint=f"bring back {paths.memory}")
 
 
 def _check_disk(suspension: Suspension, paths: MachinePaths) -> None:

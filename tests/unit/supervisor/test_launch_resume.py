@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,6 +22,7 @@ from machine.store.paths import MachinePaths, is_suspended
 from machine.store.suspension import (
     commit_suspension,
     drop_suspension,
+    is_memory_whole,
     load_hardware,
     load_suspension,
     mark_of,
@@ -57,7 +59,9 @@ def suspend(paths: MachinePaths, hardware: Hardware = KVM) -> Suspension:
         hardware=hardware, qemu="7.2.22", disk=mark_of(paths.disk), suspended=datetime(2026, 11, 26, tzinfo=UTC)
     )
     commit_suspension(paths, suspension)
-    return suspension
+    committed = load_suspension(paths)
+    assert committed
+    return committed
 
 
 def test_what_is_saved_is_read_again(paths: MachinePaths) -> None:
@@ -111,9 +115,34 @@ def test_memory_fits_the_cpu_that_it_was_saved_on_or_one_unknown(
 def test_memory_that_an_older_program_has_saved_fits_any_cpu(paths: MachinePaths) -> None:
     suspension = suspend(paths)
     document = json.loads(paths.suspension.read_bytes())
-    del document["hardware"]["host_cpu"], document["hardware"]["keeps_folders"]
+    del document["hardware"]["host_cpu"], document["hardware"]["keeps_folders"], document["memory"]
     paths.suspension.write_text(json.dumps(document))
-    assert usable_suspension("box", paths, replace(BY_KVM, host_cpu="Xeon 8")) == suspension
+    paths.memory.write_bytes(b"not checked")
+    found = usable_suspension("box", paths, replace(BY_KVM, host_cpu="Xeon 8"))
+    assert found == replace(suspension, memory=None)
+
+
+@pytest.mark.parametrize("state", [b"memor", b"memorY", b"another"])
+def test_memory_that_is_truncated_changed_or_another_machines_is_refused(state: bytes, paths: MachinePaths) -> None:
+    suspend(paths)
+    paths.memory.write_bytes(state)
+    assert refusal(paths, BY_KVM) == (
+        'unable to resume "box": its saved memory is damaged, or another machine\'s\n'
+        f"hint: bring back DIRECTORY/{paths.memory.name}; {give_up_hint('box')}"
+    )
+
+
+def test_parts_from_all_over_a_memory_are_looked_at(paths: MachinePaths) -> None:
+    content = bytearray(random.Random(1).randbytes(8 * 1024**2))
+    paths.memory_in_work.write_bytes(content)
+    suspension = Suspension(hardware=KVM, qemu="7.2.22", disk=None, suspended=datetime(2026, 11, 26, tzinfo=UTC))
+    commit_suspension(paths, suspension)
+    committed = load_suspension(paths)
+    assert committed
+    assert is_memory_whole(paths, committed)
+    content[4 * 1024**2] ^= 1
+    paths.memory.write_bytes(content)
+    assert not is_memory_whole(paths, committed)
 
 
 def test_memory_that_was_saved_with_folders_mounted_needs_them(paths: MachinePaths) -> None:
