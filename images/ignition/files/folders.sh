@@ -297,7 +297,8 @@ while read -r transport && read -r tag && read -r mode && read -r unit && IFS= r
             echo "failed $number $(printf %s "$reason" | tail -n 1)"
         elif is_mounted "$transport" "$tag" "$place" ||
             # Systemd sees it. A start by systemd takes ten times as long, but notes why a folder cannot be mounted.
-            mount -t "$transport" -o "$(options_of "$transport" "$mode")" "$tag" "$place" 2>/dev/null ||
+            # Without the lock, which one that hangs would keep.
+            mount -t "$transport" -o "$(options_of "$transport" "$mode")" "$tag" "$place" 9>&- 2>/dev/null ||
             systemctl start -- "$unit" 2>/dev/null; then
             echo "mounted $number"
         else
