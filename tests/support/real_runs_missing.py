@@ -20,7 +20,7 @@ MISSING = {
     "os apply": _FEDORA,
     "os upgrade": _FEDORA,
     "start --on-demand": "it starts no guest itself, and tests/integration runs it",
-    "set --idle-suspend": "its guest is suspended after five minutes at the soonest, which is tried by hand",
+    "set --idle-suspend": "its guest is suspended after five minutes at the soonest, as by `init --idle-suspend`",
     "set --username": "it is refused, as a user cannot be renamed",
 }
 """The reason for each verb or flag."""
