@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import threading
@@ -139,6 +140,17 @@ def test_killed_process_leaves_a_suspended_machine_that_can_be_waited_for_again(
     assert suspended.state("box") == ("suspended", "")
     suspended.must("suspend", "box")
     connect(api_socket(suspended).with_name("podman-root.sock")).close()
+
+
+def test_suspended_machine_is_there_after_a_reboot_of_the_host(suspended: World) -> None:
+    suspended.must("start", "--on-demand", "box")
+    os.kill(holder(suspended), signal.SIGKILL)
+    wait_until(lambda: not lock.is_held(waiting_lock(suspended)))
+    shutil.rmtree(api_socket(suspended).parent)  # as it is when the host has booted
+    assert suspended.state("box") == ("suspended", "")
+    assert "Currently suspended" in suspended.must("ls").stdout
+    suspended.must("start", "--on-demand", "box")
+    connect(api_socket(suspended)).close()
 
 
 def test_two_commands_at_once_make_one_process(suspended: World) -> None:

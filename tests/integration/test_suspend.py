@@ -164,6 +164,12 @@ def test_verbs_on_a_suspended_machine(suspended: World, golden: Golden) -> None:
         ["kill", "box"],
         ["wait", "--for", "suspended", "box"],
         ["port", "add", "box", "45678:80"],
+        ["mount", "add", "box", "/usr:/src"],
+        ["cp", "/etc/hosts", "box:x"],
+        ["clone", "box", "copy"],
+        ["protect", "box"],
+        ["rm", "--force", "box"],
+        ["unprotect", "box"],
         ["rename", "box", "crate"],
         ["status", "crate"],
     ):
