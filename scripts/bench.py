@@ -26,7 +26,8 @@ from scripts.bench_chart import Chart, toml_option, write_chart
 
 REPEAT = 7
 MACHINE = os.fspath(Path(sys.executable).with_name("machine"))
-INIT = ["init", "--image", "boot2podman", "--disk-size", "12", "--memory", "2048", "--cpus", "2"]
+SIZE = ["--disk-size", "12", "--memory", "2048", "--cpus", "2"]
+INIT = ["init", "--image", "boot2podman", *SIZE]
 BOOT_S = 900.0
 FILE_INIT = 25.0
 SLEEPS = 3
@@ -73,6 +74,17 @@ class Bench:
     def run(self, argv: list[str], more: Mapping[str, str] | None = None) -> str:
         environment = {**self.environment, **(more or {})}
         return subprocess.run(argv, env=environment, check=True, stdout=subprocess.PIPE, text=True).stdout
+
+    def clear(self) -> None:
+        """Remove all machines and files."""
+        for name in self.machine("ls", "-n", "-q").split():
+            self.machine("rm", "--force", name.rstrip("*"))
+        shutil.rmtree(self.root)
+
+    def qemu_argv(self, name: str) -> list[str]:
+        """Return the command line of a running machine's QEMU."""
+        pid = listener_pid(self.runtime(name) / "qmp.sock")
+        return Path(f"/proc/{pid}/cmdline").read_text().rstrip("\0").split("\0")
 
     def directory(self, name: str) -> Path:
         return self.home / "data" / "machines" / name
@@ -134,7 +146,7 @@ def bench_init_of_a_file(bench: Bench, base: Path) -> Result:
     """Run init from a file that was read before, in turn with a bare Python; podman registers each machine."""
     file = bench.root / "file.qcow2"
     shutil.copyfile(base, file)
-    words = ["init", "--image", str(file), *INIT[3:]]
+    words = ["init", "--image", str(file), *SIZE]
     bench.machine(*words, "file")
     bare, inits = [], []
     for number in range(REPEAT):
@@ -207,8 +219,7 @@ def bench_suspend(bench: Bench, name: str) -> None:
     for _ in range(SLEEPS):
         suspends.append(seconds(lambda: bench.machine("suspend", name)))
         resumes.append(seconds(lambda: bench.machine("start", "--quiet", name)))
-        pid = listener_pid(bench.runtime(name) / "qmp.sock")
-        argv = Path(f"/proc/{pid}/cmdline").read_text().rstrip("\0").split("\0")
+        argv = bench.qemu_argv(name)
         bench.machine("suspend", name)
         loads.append(asyncio.run(bare_load(bench, name, argv)))
         wakes.append(seconds(lambda: bench.podman(name, "ps")))
@@ -334,9 +345,7 @@ def main() -> None:
             bench_asleep(bench)
             bench_start(bench, arguments.rounds)
     finally:
-        for name in bench.machine("ls", "-n", "-q").split():
-            bench.machine("rm", "--force", name.rstrip("*"))
-        shutil.rmtree(root)
+        bench.clear()
 
 
 if __name__ == "__main__":

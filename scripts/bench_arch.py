@@ -11,7 +11,6 @@ import math
 import os
 import resource
 import shlex
-import shutil
 import subprocess
 import tempfile
 from collections.abc import Mapping
@@ -118,9 +117,7 @@ def main() -> None:
         for arch in arches:
             show(arch, *(f"{ratio:.1f}" for ratio in ratios(measure(bench, arch, cache), host)))
     finally:
-        for name in bench.machine("ls", "-n", "-q").split():
-            bench.machine("rm", "--force", name.rstrip("*"))
-        shutil.rmtree(root)
+        bench.clear()
 
 
 if __name__ == "__main__":

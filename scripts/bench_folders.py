@@ -175,9 +175,7 @@ def main() -> None:
         chart = Chart(name="folders", title=title, groups=list(GROUPS.values()), series=series)
         write_chart(chart, arguments.toml)
     finally:
-        for name in bench.machine("ls", "-n", "-q").split():
-            bench.machine("rm", "--force", name.rstrip("*"))
-        shutil.rmtree(root)
+        bench.clear()
 
 
 if __name__ == "__main__":

@@ -16,12 +16,11 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from machine.sockets import listener_pid
-from scripts.bench import INIT, Bench, seconds, show
+from machine.deadline import Deadline
+from scripts.bench import INIT, SIZE, Bench, seconds, show
 from scripts.bench_chart import Chart, toml_option, write_chart
 from scripts.bench_port_drivers import TOOLS
 
@@ -82,17 +81,14 @@ class Peer:
 
     def init(self, image: Path) -> None:
         option = "--image-path" if "--image-path" in self.machine("init", "--help") else "--image"
-        size = ("--cpus", "2", "--memory", "2048", "--disk-size", "12")
-        self.machine("init", *size, "--timezone", "UTC", option, str(image), NAME)
+        self.machine("init", *SIZE, "--timezone", "UTC", option, str(image), NAME)
 
     def start(self) -> None:
         """Start the machine, and wait until its API answers: `podman machine start` does not always."""
-        began = time.monotonic()
+        deadline = Deadline.after(_START_S, "the API of podman machine's guest")
         self.machine("start", NAME)
-        while _run(["podman", "--remote", "--connection", NAME, "ps"], self.environment).returncode != 0:
-            if time.monotonic() - began > _START_S:
-                raise TimeoutError("the API of podman machine's guest never answered")
-            time.sleep(0.2)
+        ps = ["podman", "--remote", "--connection", NAME, "ps"]
+        deadline.wait_until(lambda: _run(ps, self.environment).returncode == 0, interval_s=0.2)
 
     def stop(self) -> None:
         """Stop the machine, and wait until QEMU has ended: `podman machine stop` does not."""
@@ -136,9 +132,7 @@ def main() -> None:
             argv = measure_ours(bench, ours)
             measure_theirs(root / f"peer{number}", argv, image, theirs)
     finally:
-        for name in bench.machine("ls", "-n", "-q").split():
-            bench.machine("rm", "--force", name.rstrip("*"))
-        shutil.rmtree(root)
+        bench.clear()
     medians = {what: (statistics.median(ours[what]), statistics.median(theirs[what])) for what in ours}
     for what, (here, there) in medians.items():
         show(f"{what} / podman machine's", here / there, 1.0, f"{here:.2f} s / {there:.2f} s")
@@ -161,8 +155,7 @@ def measure_ours(bench: Bench, found: dict[str, list[float]]) -> list[str]:
     _note(found, "init", lambda: bench.machine(*INIT, "--volume", "", NAME))
     _note(found, "ls", lambda: bench.machine("ls"))
     _note(found, "first start", start)
-    pid = listener_pid(bench.runtime(NAME) / "qmp.sock")
-    argv = Path(f"/proc/{pid}/cmdline").read_text().rstrip("\0").split("\0")
+    argv = bench.qemu_argv(NAME)
     _note(found, "stop", lambda: bench.machine("stop", NAME))
     _note(found, "second start", start)
     bench.machine("rm", "--force", NAME)
@@ -183,11 +176,9 @@ def _note(found: dict[str, list[float]], what: str, action: Callable[[], object]
 
 
 def _await_end(pid: int | None) -> None:
-    began = time.monotonic()
-    while pid is not None and Path(f"/proc/{pid}").exists():
-        if time.monotonic() - began > _START_S:
-            raise TimeoutError("QEMU of podman machine never ended")
-        time.sleep(0.1)
+    if pid is not None:
+        deadline = Deadline.after(_START_S, "podman machine's QEMU to end")
+        deadline.wait_until(lambda: not Path(f"/proc/{pid}").exists(), interval_s=0.1)
 
 
 def _helpers() -> Path | None:

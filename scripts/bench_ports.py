@@ -10,7 +10,6 @@ import argparse
 import contextlib
 import http.client
 import os
-import shutil
 import socket
 import tempfile
 import time
@@ -243,9 +242,7 @@ def main() -> None:
             else:
                 write_chart(bench_ports(bench, guest, arguments.rounds), arguments.toml)
     finally:
-        for name in bench.machine("ls", "-n", "-q").split():
-            bench.machine("rm", "--force", name.rstrip("*"))
-        shutil.rmtree(root)
+        bench.clear()
 
 
 if __name__ == "__main__":

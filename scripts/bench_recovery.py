@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import shutil
 import signal
 import tarfile
 import tempfile
@@ -158,9 +157,7 @@ def main() -> None:
         served = count_forwarded(machine, addresses)
         show(f"forwarded after {RESTARTS} restarts of a container", served, RESTARTS, "times")
     finally:
-        for name in bench.machine("ls", "-n", "-q").split():
-            bench.machine("rm", "--force", name.rstrip("*"))
-        shutil.rmtree(root)
+        bench.clear()
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import shlex
-import shutil
 import tempfile
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -51,8 +50,7 @@ def main() -> None:
                     print(row(unit), flush=True)
             bench.machine("stop", NAME)
     finally:
-        bench.machine("rm", "--force", NAME)
-        shutil.rmtree(root)
+        bench.clear()
 
 
 def shown(bench: Bench, manager: str, units: list[str]) -> list[dict[str, str]]:
