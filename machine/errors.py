@@ -60,6 +60,11 @@ class Page(StrEnum):
     STARTS = "starts"
     UNREACHABLE = "unreachable"
 
+    @property
+    def reference(self) -> str:
+        """The words that lead users to the entry."""
+        return f"see the documentation: troubleshooting#{self}"
+
 
 class MachineError(Exception):
     """An error for users.
@@ -127,7 +132,7 @@ def page_of(error: BaseException | None) -> Page | None:
 def evidence_of(error: MachineError) -> tuple[str, ...]:
     """Return the lines that follow an error: its details, and the entry of the documentation that explains it."""
     entry = page_of(error)
-    return (*error.details, f"see the documentation: troubleshooting#{entry}") if entry else error.details
+    return (*error.details, entry.reference) if entry else error.details
 
 
 def line_of(error: OSError) -> str:

@@ -14,6 +14,7 @@ from machine.errors import MachineError, Page
 from machine.guestimage.disk import GRUB_LIBRARY
 from machine.guestimage.recipe import ImagePlan
 from machine.model.arch import Arch
+from machine.model.host import Installer
 
 # Program → Debian package.
 TOOLS = {
@@ -82,13 +83,13 @@ def find_problem(facts: HostFacts, plan: ImagePlan) -> MachineError | None:
         packages = sorted(set(facts.missing))
         return MachineError(
             f"packages needed to build the image are missing on this host: {', '.join(packages)}",
-            hint=f"install them: sudo apt install {' '.join(packages)}",
+            hint=f"install them: {Installer.APT.command(' '.join(packages))}",
             page=Page.BUILD,
         )
     if facts.arch != plan.arch.value and not facts.runs_foreign:
         return MachineError(
             f"this {facts.arch} host cannot run the {plan.arch.value} programs of the image",
-            hint="install an emulator: sudo apt install qemu-user-static binfmt-support arch-test; "
+            hint=f"install an emulator: {Installer.APT.command('qemu-user-static binfmt-support arch-test')}; "
             f"without systemd also run: sudo update-binfmts --enable qemu-{plan.arch.value}",
             page=Page.BUILD,
         )

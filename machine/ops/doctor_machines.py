@@ -173,8 +173,7 @@ def _degraded_remedy(machine: MachineFacts) -> str:
 
 def _documented(remedy: str | None, page: Page) -> str:
     """Return a remedy, if there is one, and the entry of the documentation that explains more."""
-    entry = f"see the documentation: troubleshooting#{page}"
-    return f"{remedy}; {entry}" if remedy else entry
+    return f"{remedy}; {page.reference}" if remedy else page.reference
 
 
 def login_services_check(context: Context) -> Check:

@@ -57,9 +57,10 @@ def _how_to_name_one(words: Sequence[str], machines: Sequence[str]) -> str:
     if near:
         return f"did you mean {' or '.join(near)}?"
     purpose = "run a command" if words else "open a shell"
-    choice, name = (
-        ("the machine", machines[0]) if len(machines) == 1 else (f"one of the machines {', '.join(machines)}", "NAME")
-    )
+    if len(machines) == 1:
+        choice, name = "the machine", machines[0]
+    else:
+        choice, name = f"one of the machines {', '.join(machines)}", "NAME"
     return f"to {purpose}, name {choice}: {' '.join(['machine ssh', name, *map(shlex.quote, words)])}"
 
 

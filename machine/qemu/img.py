@@ -15,6 +15,7 @@ from typing import Any
 from machine import runner
 from machine.errors import MachineError, Page, ProgramError, reason_of
 from machine.files import share_blocks
+from machine.model.host import Installer
 from machine.model.units import GIB
 
 _HEADER = struct.Struct(">4s20xQ")
@@ -183,7 +184,7 @@ class QemuImg:
         if path is None:
             raise MachineError(
                 f"{self.program} is not installed on this host",
-                hint="install qemu-img (Debian: sudo apt install qemu-utils)",
+                hint=f"install qemu-img (Debian: {Installer.APT.command('qemu-utils')})",
                 page=Page.DOCTOR,
             )
         return runner.run([path, *words], timeout_s=timeout_s * self._patience).stdout
