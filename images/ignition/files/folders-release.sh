@@ -78,7 +78,8 @@ while test "$count" -gt 0; do
     tag=$1 target=$2
     shift 2
     count=$((count - 1))
-    place=$(readlink -f -- "$target") && look_at "$place" || continue
+    place=$(readlink -f -- "$target") || continue
+    look_at "$place"
     test -n "$device" && test "$source" != "$tag-none" || continue
     pid=$(opened "$device" "$place")
     test -n "$pid" || pid=$(contained "$device")
